@@ -1,0 +1,174 @@
+//! A guest, opened: RAM source, regions and kernel, each proved by the next. What every command
+//! starts with.
+
+use crate::address::Gpa;
+use crate::arch::VirtualMemory;
+use crate::kernel::{self, Kernel, KernelError};
+use crate::memory::{Access, GuestMemory, MappedFile, MemoryError, RegionMap};
+use crate::symbols::MapFile;
+use crate::vmm::Layout;
+use std::path::PathBuf;
+
+/// The firmware keeps the end of RAM below the hole to itself: some 200 KiB with SeaBIOS, some
+/// MiB with others.
+const FIRMWARE_RESERVES: u64 = 64 << 20;
+
+/// What is told about a guest.
+#[derive(Clone, Debug)]
+pub struct GuestOptions {
+    /// The RAM file.
+    pub memory: PathBuf,
+    /// Bytes of RAM, where they are not the file's size.
+    pub ram_size: Option<u64>,
+    /// How RAM is laid out; found out where it is not given.
+    pub layout: Option<Layout>,
+    /// The kernel's symbols.
+    pub system_map: PathBuf,
+    /// Whether anything will be written.
+    pub access: Access,
+}
+
+/// A guest could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// Its RAM cannot be had.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Its kernel is not understood.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// What the kernel takes for RAM is not where the layout has it.
+    #[error(
+        "the layout {0} is not proved: the guest kernel has RAM elsewhere; give the right --ram-layout and --ram-size"
+    )]
+    LayoutNotProved(Layout),
+}
+
+/// A guest whose memory is mapped and whose kernel is understood.
+pub struct Guest {
+    memory: MappedFile,
+    kernel: Kernel,
+}
+
+impl Guest {
+    /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
+    pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
+        let mut memory = MappedFile::open(&options.memory, options.access)?;
+        let mut failed = None;
+        for (layout, regions) in layouts(options, memory.length())? {
+            memory.set_regions(regions)?;
+            match understand(&memory, options, layout) {
+                Ok(kernel) => return Ok(Self { memory, kernel }),
+                Err(error) => failed = Some(further(failed, error)),
+            }
+        }
+        Err(failed.unwrap_or(GuestError::Kernel(KernelError::NoKernel)))
+    }
+
+    /// Guest-physical memory.
+    pub fn memory(&self) -> &dyn GuestMemory {
+        &self.memory
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Memory as the kernel sees it.
+    pub fn kernel_memory(&self) -> VirtualMemory<'_> {
+        VirtualMemory { memory: &self.memory, space: self.kernel.space() }
+    }
+}
+
+/// The layouts to try, each with its regions; those that come out alike only once.
+fn layouts(
+    options: &GuestOptions,
+    file_length: u64,
+) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
+    let ram = options.ram_size.unwrap_or(file_length);
+    let tried: Vec<_> = options.layout.map_or_else(|| Layout::all().collect(), |one| vec![one]);
+    let mut different: Vec<(Layout, RegionMap)> = Vec::new();
+    for layout in tried {
+        let regions = layout.regions(ram)?;
+        if different.iter().all(|(_, other)| *other != regions) {
+            different.push((layout, regions));
+        }
+    }
+    Ok(different)
+}
+
+fn understand(
+    memory: &MappedFile,
+    options: &GuestOptions,
+    layout: Layout,
+) -> Result<Kernel, GuestError> {
+    let map = MapFile::read(&options.system_map).map_err(KernelError::from)?;
+    let kernel = Kernel::find(memory, map)?;
+    let ram = kernel::system_ram(&kernel, memory)?;
+    if !agrees(memory.regions(), &ram) {
+        return Err(GuestError::LayoutNotProved(layout));
+    }
+    log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
+    Ok(kernel)
+}
+
+/// Whether all that the kernel takes for RAM lies in a region, and each region ends about where
+/// some of it does.
+fn agrees(regions: &RegionMap, ram: &[std::ops::RangeInclusive<Gpa>]) -> bool {
+    let inside = ram.iter().all(|range| {
+        let length = range.end().checked_sub(*range.start()).and_then(|last| last.checked_add(1));
+        length.is_some_and(|length| regions.locate(*range.start(), length).is_ok())
+    });
+    let filled = regions.iter().all(|region| {
+        let short = |range: &std::ops::RangeInclusive<Gpa>| region.end().checked_sub(*range.end());
+        ram.iter().filter_map(short).any(|short| short <= FIRMWARE_RESERVES)
+    });
+    inside && filled && !ram.is_empty()
+}
+
+/// The error of the layout that came further: one whose kernel was found tells more.
+fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
+    match before {
+        Some(before) if !matches!(now, GuestError::LayoutNotProved(_)) => before,
+        _ => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    /// What a kernel reports on a machine with `ram` bytes in `layout`.
+    fn reported(layout: Layout, ram: u64) -> Vec<std::ops::RangeInclusive<Gpa>> {
+        let regions = layout.regions(ram).unwrap();
+        let mut ranges = vec![Gpa(0x1000)..=Gpa(0x9_fbff)];
+        for region in regions.iter() {
+            let start = region.gpa.0.max(0x10_0000);
+            let reserved = if region.gpa.0 == 0 { 0x2_1000 } else { 0 };
+            ranges.push(Gpa(start)..=Gpa(region.end().0 - reserved - 1));
+        }
+        ranges
+    }
+
+    #[test]
+    fn only_the_right_layout_agrees() {
+        for ram in [3 * GIB, GIB / 2 * 7, 8 * GIB] {
+            for truth in Layout::all() {
+                let ram_ranges = reported(truth, ram);
+                for tried in Layout::all() {
+                    let regions = tried.regions(ram).unwrap();
+                    let same = regions == truth.regions(ram).unwrap();
+                    assert_eq!(agrees(&regions, &ram_ranges), same, "{truth} as {tried}, {ram}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_proves_nothing() {
+        assert!(!agrees(&Layout::Flat.regions(GIB).unwrap(), &[]));
+    }
+}

@@ -1,0 +1,117 @@
+//! Where the kernel was loaded. KASLR draws a physical and a virtual place, each a multiple of
+//! 2 MiB (CONFIG_PHYSICAL_ALIGN), so the banner of a given symbol table can start at one address
+//! in each 2 MiB of RAM only.
+//!
+//! A hit alone proves nothing: banners of an earlier boot lie about in RAM, and in the page cache.
+//! It counts when the kernel's own page tables, at the place that the hit implies, map some
+//! virtual place of the banner back to the hit.
+
+use super::{KernelError, sanitized};
+use crate::address::{Gpa, Gva};
+use crate::arch::{AddressSpace, PagingFormat, x86_64};
+use crate::memory::GuestMemory;
+use crate::symbols::{MapFile, SymbolError};
+use memchr::memmem;
+
+const ALIGNMENT: u64 = 2 << 20;
+/// The kernel image lies in the GiB that starts here (`__START_KERNEL_map`).
+const IMAGE_SPACE: Gva = Gva(0xffff_ffff_8000_0000);
+const IMAGE_SPACE_LENGTH: u64 = 1 << 30;
+const BANNER: &[u8] = b"Linux version ";
+/// A kernel image's page tables can have either depth: which one shows by what maps.
+const FORMATS: [&PagingFormat; 2] = [&x86_64::FIVE_LEVELS, &x86_64::FOUR_LEVELS];
+
+/// Where a kernel's image lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Located {
+    /// Guest-physical address of its banner.
+    pub banner: Gpa,
+    /// Bytes from a symbol table's address to where the symbol is now.
+    pub slide: i64,
+    /// The kernel's own address space.
+    pub space: AddressSpace,
+}
+
+/// Every place in RAM that holds the kernel of `map`, by its own page tables' word.
+pub fn candidates(memory: &dyn GuestMemory, map: &MapFile) -> Result<Vec<Located>, KernelError> {
+    let banner = Gva(map.address("linux_banner")?);
+    let root = root_symbol(map)?;
+    if banner.0 == 0 && root.0 == 0 {
+        return Err(KernelError::Hidden(map.path().to_owned()));
+    }
+    let root_from_banner = root.0.wrapping_sub(banner.0) as i64;
+    let located = banner_hits(memory, banner.0 % ALIGNMENT).into_iter().filter_map(|hit| {
+        let root = hit.checked_offset(root_from_banner)?;
+        FORMATS.iter().find_map(|format| {
+            let space = AddressSpace { root, format };
+            let virtual_banner = maps_back(memory, &space, banner.0 % ALIGNMENT, hit)?;
+            let slide = virtual_banner.0.wrapping_sub(banner.0) as i64;
+            Some(Located { banner: hit, slide, space })
+        })
+    });
+    Ok(located.collect())
+}
+
+/// The kernel's own page-table root: named `swapper_pg_dir` before 4.12 (commit 65ade2f872b4).
+fn root_symbol(map: &MapFile) -> Result<Gva, SymbolError> {
+    map.address("init_top_pgt").or_else(|_| map.address("swapper_pg_dir")).map(Gva)
+}
+
+/// Guest-physical addresses that hold a banner and are `offset` past a multiple of 2 MiB.
+fn banner_hits(memory: &dyn GuestMemory, offset: u64) -> Vec<Gpa> {
+    let mut hits = Vec::new();
+    for region in memory.regions().iter() {
+        let first = region.gpa.align_down(ALIGNMENT).0 + offset;
+        for at in (first..region.end().0).step_by(ALIGNMENT as usize).map(Gpa) {
+            let mut text = [0; BANNER.len()];
+            if memory.read(at, &mut text).is_ok() && text == BANNER {
+                hits.push(at);
+            }
+        }
+    }
+    hits
+}
+
+/// The virtual address, `offset` past a multiple of 2 MiB, that `space` maps to `hit`.
+fn maps_back(memory: &dyn GuestMemory, space: &AddressSpace, offset: u64, hit: Gpa) -> Option<Gva> {
+    let slots = (0..IMAGE_SPACE_LENGTH).step_by(ALIGNMENT as usize);
+    let mut places = slots.map(|slot| Gva(IMAGE_SPACE.0 + slot + offset));
+    places.find(|&gva| space.walk(memory, gva).is_ok_and(|walk| walk.gpa == hit))
+}
+
+/// Why no candidate was found: another kernel's banner in RAM tells that the table is wrong.
+pub fn explain(memory: &dyn GuestMemory, map: &MapFile) -> KernelError {
+    match any_banner(memory) {
+        Some(banner) => KernelError::OtherKernel { path: map.path().to_owned(), banner },
+        None => KernelError::NoKernel,
+    }
+}
+
+/// The text of a banner, wherever it lies in RAM. A scan of all of RAM: for a refusal only.
+fn any_banner(memory: &dyn GuestMemory) -> Option<String> {
+    const CHUNK: u64 = 1 << 20;
+    const LONGEST: usize = 256;
+    let mut text = vec![0; CHUNK as usize + LONGEST];
+    for run in memory.backed() {
+        for start in (run.start.0..run.end.0).step_by(CHUNK as usize) {
+            let length = ((run.end.0 - start) as usize).min(text.len());
+            let part = &mut text[..length];
+            if memory.read(Gpa(start), part).is_err() {
+                continue;
+            }
+            if let Some(banner) = memmem::find_iter(part, BANNER).find_map(|at| whole(&part[at..]))
+            {
+                return Some(banner);
+            }
+        }
+    }
+    None
+}
+
+/// A banner, told from the many near copies: a version follows, and a builder in parentheses.
+fn whole(text: &[u8]) -> Option<String> {
+    let version = text.get(BANNER.len()..)?;
+    let line = text.split(|&byte| byte == b'\n' || byte == 0).next()?;
+    let told = version.first()?.is_ascii_digit() && line.contains(&b'(') && line.len() < 256;
+    told.then(|| sanitized(line))
+}

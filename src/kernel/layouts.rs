@@ -1,0 +1,240 @@
+//! Where the members lie that vmfi reads, asked of a [`TypeSource`] by name.
+//!
+//! Where the kernel has renamed or replaced a member, each name is tried; the kernel's version
+//! is never looked at.
+
+use crate::types::{TypeSource, TypesError};
+
+/// Every layout that is used, in bytes from the start of each structure.
+#[derive(Clone, Debug)]
+pub struct Layouts {
+    /// `struct task_struct`.
+    pub task: TaskLayout,
+    /// `struct mm_struct`.
+    pub mm: MmLayout,
+    /// `struct vm_area_struct`.
+    pub vma: VmaLayout,
+    /// `struct file`.
+    pub file: FileLayout,
+    /// `struct dentry`.
+    pub dentry: DentryLayout,
+    /// `struct mount`.
+    pub mount: MountLayout,
+    /// `struct resource`.
+    pub resource: ResourceLayout,
+}
+
+/// `struct task_struct`.
+#[derive(Clone, Debug)]
+pub struct TaskLayout {
+    /// The ring of thread-group leaders.
+    pub tasks: u64,
+    /// Thread id.
+    pub pid: u64,
+    /// Process id.
+    pub tgid: u64,
+    /// The task's name.
+    pub comm: u64,
+    /// Bytes of the name.
+    pub comm_size: u64,
+    /// Its memory; null for kernel threads and zombies.
+    pub mm: u64,
+    /// The task that forked it, or that took it over.
+    pub real_parent: u64,
+    /// When it started, in ns.
+    pub start_time: u64,
+    /// `__state`; `state` before 5.14 (commit 2f064a59a11f).
+    pub state: u64,
+    /// Set once it has ended.
+    pub exit_state: u64,
+}
+
+/// `struct mm_struct`.
+#[derive(Clone, Debug)]
+pub struct MmLayout {
+    /// The page-table root, as a kernel address.
+    pub pgd: u64,
+    /// The `struct file` of the program.
+    pub exe_file: u64,
+    /// Where the memory map is kept.
+    pub maps: MapsLayout,
+}
+
+/// How a memory map is kept.
+#[derive(Clone, Debug)]
+pub enum MapsLayout {
+    /// A list, up to 6.0.
+    List {
+        /// `mm_struct.mmap`, the first.
+        first: u64,
+        /// `vm_area_struct.vm_next`.
+        next: u64,
+    },
+    /// A maple tree, from 6.1 on (commit 524e00b36e8c).
+    Tree {
+        /// `mm_struct.mm_mt.ma_root`.
+        root: u64,
+        /// The nodes.
+        nodes: MapleLayout,
+    },
+}
+
+/// `struct maple_node`.
+#[derive(Clone, Debug)]
+pub struct MapleLayout {
+    /// `struct maple_range_64`, leaves and inner nodes.
+    pub range: NodeLayout,
+    /// `struct maple_arange_64`, inner nodes that know their gaps.
+    pub arange: NodeLayout,
+}
+
+/// One kind of maple tree node.
+#[derive(Clone, Debug)]
+pub struct NodeLayout {
+    /// The array of pivots.
+    pub pivots: u64,
+    /// How many there are.
+    pub pivot_count: u64,
+    /// The array of slots: one more than pivots.
+    pub slots: u64,
+}
+
+/// `struct vm_area_struct`.
+#[derive(Clone, Debug)]
+pub struct VmaLayout {
+    /// First address.
+    pub start: u64,
+    /// First address past it.
+    pub end: u64,
+    /// `VM_READ` and the like.
+    pub flags: u64,
+    /// Offset in the file, in pages.
+    pub page_offset: u64,
+    /// The `struct file` mapped, or null.
+    pub file: u64,
+}
+
+/// `struct file`.
+#[derive(Clone, Debug)]
+pub struct FileLayout {
+    /// `f_path.dentry`.
+    pub dentry: u64,
+    /// `f_path.mnt`.
+    pub mount: u64,
+}
+
+/// `struct dentry`.
+#[derive(Clone, Debug)]
+pub struct DentryLayout {
+    /// `d_name.name`.
+    pub name: u64,
+    /// `d_parent`; the root of a file system is its own.
+    pub parent: u64,
+}
+
+/// `struct mount` and the `struct vfsmount` within it.
+#[derive(Clone, Debug)]
+pub struct MountLayout {
+    /// The `struct vfsmount`, to which files point.
+    pub vfsmount: u64,
+    /// The mount that this one is mounted on; its own at the top.
+    pub parent: u64,
+    /// The dentry there.
+    pub mountpoint: u64,
+    /// The dentry that is this mount's root, from the start of `struct vfsmount`.
+    pub root: u64,
+}
+
+/// `struct resource`.
+#[derive(Clone, Debug)]
+pub struct ResourceLayout {
+    /// First address.
+    pub start: u64,
+    /// Last address.
+    pub end: u64,
+    /// Its name.
+    pub name: u64,
+    /// The next beside it.
+    pub sibling: u64,
+    /// The first within it.
+    pub child: u64,
+}
+
+impl Layouts {
+    /// Asks `types` for every member.
+    pub fn from_types(types: &dyn TypeSource) -> Result<Self, TypesError> {
+        let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+        Ok(Self {
+            task: task(types)?,
+            mm: mm(types)?,
+            vma: VmaLayout {
+                start: at("vm_area_struct", "vm_start")?,
+                end: at("vm_area_struct", "vm_end")?,
+                flags: at("vm_area_struct", "vm_flags")?,
+                page_offset: at("vm_area_struct", "vm_pgoff")?,
+                file: at("vm_area_struct", "vm_file")?,
+            },
+            file: FileLayout {
+                dentry: at("file", "f_path.dentry")?,
+                mount: at("file", "f_path.mnt")?,
+            },
+            dentry: DentryLayout {
+                name: at("dentry", "d_name.name")?,
+                parent: at("dentry", "d_parent")?,
+            },
+            mount: MountLayout {
+                vfsmount: at("mount", "mnt")?,
+                parent: at("mount", "mnt_parent")?,
+                mountpoint: at("mount", "mnt_mountpoint")?,
+                root: at("vfsmount", "mnt_root")?,
+            },
+            resource: ResourceLayout {
+                start: at("resource", "start")?,
+                end: at("resource", "end")?,
+                name: at("resource", "name")?,
+                sibling: at("resource", "sibling")?,
+                child: at("resource", "child")?,
+            },
+        })
+    }
+}
+
+fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
+    let at = |path| types.member("task_struct", path).map(|member| member.offset);
+    let comm = types.member("task_struct", "comm")?;
+    Ok(TaskLayout {
+        tasks: at("tasks")?,
+        pid: at("pid")?,
+        tgid: at("tgid")?,
+        comm: comm.offset,
+        comm_size: comm.size,
+        mm: at("mm")?,
+        real_parent: at("real_parent")?,
+        start_time: at("start_time")?,
+        state: at("__state").or_else(|_| at("state"))?,
+        exit_state: at("exit_state")?,
+    })
+}
+
+fn mm(types: &dyn TypeSource) -> Result<MmLayout, TypesError> {
+    let at = |path| types.member("mm_struct", path).map(|member| member.offset);
+    Ok(MmLayout { pgd: at("pgd")?, exe_file: at("exe_file")?, maps: maps(types)? })
+}
+
+fn maps(types: &dyn TypeSource) -> Result<MapsLayout, TypesError> {
+    if let Ok(root) = types.member("mm_struct", "mm_mt.ma_root") {
+        let range = node(types, "maple_range_64")?;
+        let arange = node(types, "maple_arange_64")?;
+        return Ok(MapsLayout::Tree { root: root.offset, nodes: MapleLayout { range, arange } });
+    }
+    Ok(MapsLayout::List {
+        first: types.member("mm_struct", "mmap")?.offset,
+        next: types.member("vm_area_struct", "vm_next")?.offset,
+    })
+}
+
+fn node(types: &dyn TypeSource, structure: &str) -> Result<NodeLayout, TypesError> {
+    let pivots = types.member(structure, "pivot")?;
+    let slots = types.member(structure, "slot")?;
+    Ok(NodeLayout { pivots: pivots.offset, pivot_count: pivots.size / 8, slots: slots.offset })
+}

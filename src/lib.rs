@@ -1,0 +1,28 @@
+//! Injects faults into a program inside a virtual machine by writing guest RAM from outside.
+//!
+//! The way of a byte, one direction, no way back; each room uses those before it:
+//!
+//! - [`address`]: one newtype per address space.
+//! - [`memory`]: guest-physical memory as seen from the host.
+//! - [`vmm`]: where a VMM puts the RAM of its guest.
+//! - [`arch`]: page tables, one walker for all.
+//! - [`symbols`]: symbol tables by name.
+//! - [`types`]: the layout of structures.
+//! - [`kernel`]: what is known about the guest's kernel.
+//! - [`guest`]: a guest, opened: what every command starts with.
+//! - [`process`]: tasks, the wrapper and its children, memory maps.
+//! - [`victim`]: the program under test, proved to be the file given.
+//! - [`site`]: a place that may be written.
+//! - [`fault`]: what to write.
+//! - [`inject`]: the one write path.
+//! - [`lab`]: throw-away guests under QEMU.
+//! - [`cli`]: the commands.
+
+pub mod address;
+pub mod arch;
+pub mod guest;
+pub mod kernel;
+pub mod memory;
+pub mod symbols;
+pub mod types;
+pub mod vmm;

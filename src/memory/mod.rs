@@ -1,0 +1,128 @@
+//! Guest-physical memory as seen from the host.
+//!
+//! [`GuestMemory`] is the one interface; [`MappedFile`] serves a live guest and [`Image`] the
+//! tests. Neither ever hands out a Rust slice of RAM: the guest writes it meanwhile, so bytes are
+//! copied out, and words are loaded and exchanged atomically.
+//!
+//! This is the only room with `unsafe`.
+
+mod image;
+#[allow(unsafe_code)]
+mod mapped;
+mod region;
+
+pub use image::Image;
+pub use mapped::{Access, MappedFile};
+pub use region::{Region, RegionMap};
+
+use crate::address::Gpa;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Bytes in the unit that is loaded and exchanged at once.
+pub const WORD: u64 = 8;
+
+/// Guest RAM could not be had, or an address is not in it.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The RAM source could not be opened.
+    #[error("cannot open guest RAM {path}: {source}{}", hint(.source))]
+    Open {
+        /// What was given.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The RAM source is neither a regular file nor anything else that can be mapped.
+    #[error(
+        "{path} is not a RAM file: it is a {kind}; give the file that the VMM maps as guest RAM"
+    )]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// The RAM source holds nothing.
+    #[error("guest RAM {path} is empty; is it the file that the VMM maps?")]
+    Empty {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The RAM source is smaller than the layout needs.
+    #[error(
+        "guest RAM {path} has {actual} bytes, the layout needs {needed}; check --ram-size and --ram-layout"
+    )]
+    TooSmall {
+        /// What was given.
+        path: PathBuf,
+        /// Bytes in the source.
+        actual: u64,
+        /// Bytes that the layout spans.
+        needed: u64,
+    },
+    /// A layout whose regions overlap or are empty.
+    #[error("region at {gpa} is empty, wraps or overlaps another")]
+    BadRegion {
+        /// Where the region starts.
+        gpa: Gpa,
+    },
+    /// Not in any region.
+    #[error("{length} bytes at guest-physical {gpa} are not guest RAM")]
+    NotRam {
+        /// The first byte asked for.
+        gpa: Gpa,
+        /// How many were asked for.
+        length: u64,
+    },
+    /// A word access that is not aligned.
+    #[error("guest-physical {gpa} is not aligned to {WORD} bytes")]
+    Unaligned {
+        /// The address.
+        gpa: Gpa,
+    },
+    /// A write to RAM that was opened for reading.
+    #[error("guest RAM was opened for reading only")]
+    ReadOnly,
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; run as the user who runs the VM, or as root",
+        std::io::ErrorKind::NotFound => "; give -m the file that the VMM maps as guest RAM",
+        _ => "",
+    }
+}
+
+/// Guest-physical memory: copied out, loaded and exchanged, never borrowed.
+pub trait GuestMemory {
+    /// Which guest-physical addresses are RAM.
+    fn regions(&self) -> &RegionMap;
+
+    /// Copies RAM from `at` on into `into`. Bytes that the host never had to back read as zero
+    /// and stay unbacked. The copy is not atomic.
+    fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// Loads the aligned little-endian word at `at`, all of it at one instant.
+    fn load(&self, at: Gpa) -> Result<u64, MemoryError>;
+
+    /// Replaces the aligned word at `at` by `new` if it is `current`, at one instant; otherwise
+    /// gives what it is instead as the inner error.
+    fn compare_exchange(
+        &self,
+        at: Gpa,
+        current: u64,
+        new: u64,
+    ) -> Result<Result<(), u64>, MemoryError>;
+
+    /// The parts of RAM that the host backs with memory, in ascending order. All else is zero.
+    fn backed(&self) -> Vec<Range<Gpa>>;
+}
+
+/// Where the aligned word at `at` lies in the source that `regions` describes.
+fn word_offset(regions: &RegionMap, at: Gpa) -> Result<u64, MemoryError> {
+    if !at.0.is_multiple_of(WORD) {
+        return Err(MemoryError::Unaligned { gpa: at });
+    }
+    regions.locate(at, WORD)
+}

@@ -1,0 +1,109 @@
+//! Which guest-physical addresses are RAM, and where each lies in its source.
+
+use super::MemoryError;
+use crate::address::Gpa;
+
+/// One run of guest-physical addresses that lies in one piece in the RAM source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Guest-physical start.
+    pub gpa: Gpa,
+    /// Bytes.
+    pub length: u64,
+    /// Where the region starts in the source, in bytes.
+    pub offset: u64,
+}
+
+impl Region {
+    /// The first guest-physical address past the region. [`RegionMap::new`] has checked it.
+    pub fn end(&self) -> Gpa {
+        Gpa(self.gpa.0 + self.length)
+    }
+}
+
+/// The regions of a guest, ascending, none overlapping another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionMap(Vec<Region>);
+
+impl RegionMap {
+    /// Orders and checks `regions`.
+    pub fn new(mut regions: Vec<Region>) -> Result<Self, MemoryError> {
+        regions.sort_by_key(|region| region.gpa);
+        let mut free_from = Gpa(0);
+        for region in &regions {
+            let end = region.gpa.checked_add(region.length);
+            let fits = region.offset.checked_add(region.length).is_some();
+            match end {
+                Some(end) if fits && region.length > 0 && region.gpa >= free_from => {
+                    free_from = end;
+                }
+                _ => return Err(MemoryError::BadRegion { gpa: region.gpa }),
+            }
+        }
+        Ok(Self(regions))
+    }
+
+    /// The regions, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.0.iter()
+    }
+
+    /// Bytes that the source must have for every region to lie in it.
+    pub fn source_length(&self) -> u64 {
+        let ends = self.0.iter().map(|region| region.offset + region.length);
+        ends.max().unwrap_or(0)
+    }
+
+    /// Bytes of RAM in all regions.
+    pub fn ram_length(&self) -> u64 {
+        self.0.iter().map(|region| region.length).sum()
+    }
+
+    /// Where `length` bytes at `gpa` lie in the source; an error unless one region holds them all.
+    pub fn locate(&self, gpa: Gpa, length: u64) -> Result<u64, MemoryError> {
+        let after = self.0.partition_point(|region| region.gpa <= gpa);
+        let region = after.checked_sub(1).map(|last| self.0[last]);
+        region
+            .and_then(|region| {
+                let into = gpa.0 - region.gpa.0;
+                let end = into.checked_add(length)?;
+                (end <= region.length).then_some(region.offset + into)
+            })
+            .ok_or(MemoryError::NotRam { gpa, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split() -> RegionMap {
+        let low = Region { gpa: Gpa(0), length: 0x1000, offset: 0 };
+        let high = Region { gpa: Gpa(0x8000), length: 0x2000, offset: 0x1000 };
+        RegionMap::new(vec![high, low]).unwrap()
+    }
+
+    #[test]
+    fn locates_on_both_sides_of_the_hole() {
+        assert_eq!(split().locate(Gpa(0xff8), 8).unwrap(), 0xff8);
+        assert_eq!(split().locate(Gpa(0x8000), 8).unwrap(), 0x1000);
+        assert_eq!(split().locate(Gpa(0x9ff8), 8).unwrap(), 0x2ff8);
+        assert_eq!(split().source_length(), 0x3000);
+        assert_eq!(split().ram_length(), 0x3000);
+    }
+
+    #[test]
+    fn refuses_what_is_not_ram() {
+        for (gpa, length) in [(0xff9, 8), (0x1000, 1), (0x7fff, 2), (0x9ff9, 8), (u64::MAX, 2)] {
+            assert!(split().locate(Gpa(gpa), length).is_err(), "{gpa:#x} + {length}");
+        }
+    }
+
+    #[test]
+    fn refuses_bad_regions() {
+        let region = |gpa, length| Region { gpa: Gpa(gpa), length, offset: 0 };
+        assert!(RegionMap::new(vec![region(0, 0)]).is_err());
+        assert!(RegionMap::new(vec![region(0, 0x2000), region(0x1000, 0x1000)]).is_err());
+        assert!(RegionMap::new(vec![region(u64::MAX, 2)]).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! ELF programs, through goblin: their symbols, segments and build-id.
+
+use super::{Symbol, SymbolError, nearest_names};
+use goblin::elf::header::ET_DYN;
+use goblin::elf::program_header::{PF_W, PT_LOAD};
+use goblin::elf::sym::{STB_LOCAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
+use goblin::elf::{Elf, header, note::NT_GNU_BUILD_ID, section_header::SHN_UNDEF};
+use std::path::{Path, PathBuf};
+
+/// A loadable segment (`PT_LOAD`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it is linked to.
+    pub address: u64,
+    /// Where it lies in the file.
+    pub file_offset: u64,
+    /// Bytes that it takes of the file.
+    pub file_size: u64,
+    /// Whether the program may write it.
+    pub writable: bool,
+}
+
+/// A GNU build-id, and where the loaded program has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildId {
+    /// The id.
+    pub id: Vec<u8>,
+    /// Its link-time address.
+    pub address: u64,
+}
+
+/// Where a table's name leads, and whether other files see it.
+struct Entry {
+    symbol: Symbol,
+    local: bool,
+    thread_local: bool,
+}
+
+/// An ELF program.
+pub struct ElfFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    position_independent: bool,
+    segments: Vec<Segment>,
+    build_id: Option<BuildId>,
+    entries: Vec<Entry>,
+}
+
+impl ElfFile {
+    /// Reads the program at `path`, with `.symtab` and `.dynsym`.
+    pub fn read(path: &Path) -> Result<Self, SymbolError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| SymbolError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, bytes)
+    }
+
+    fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, SymbolError> {
+        let not_elf = |why: &dyn ToString| SymbolError::NotElf {
+            path: path.to_owned(),
+            why: why.to_string(),
+        };
+        let elf = Elf::parse(&bytes).map_err(|error| not_elf(&error))?;
+        let program = matches!(elf.header.e_type, header::ET_EXEC | ET_DYN);
+        if !program || !elf.is_64 || !elf.little_endian {
+            return Err(not_elf(&"not a 64-bit little-endian program"));
+        }
+        let position_independent = elf.header.e_type == ET_DYN;
+        let segments = segments(&elf);
+        let build_id = build_id(&elf, &bytes);
+        let entries = entries(&elf);
+        drop(elf);
+        let path = path.to_owned();
+        Ok(Self { path, bytes, position_independent, segments, build_id, entries })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the kernel may load it anywhere.
+    pub fn position_independent(&self) -> bool {
+        self.position_independent
+    }
+
+    /// The loadable segments, in the file's order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The build-id, where the linker left one in loaded memory.
+    pub fn build_id(&self) -> Option<&BuildId> {
+        self.build_id.as_ref()
+    }
+
+    /// Up to `length` bytes of the file from `offset` on.
+    pub fn bytes(&self, offset: u64, length: u64) -> &[u8] {
+        let end = offset.saturating_add(length).min(self.bytes.len() as u64);
+        self.bytes.get(offset as usize..end as usize).unwrap_or(&[])
+    }
+
+    /// The symbol `name`. One that other files see wins over local ones of the same name.
+    pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
+        let named: Vec<_> = self.entries.iter().filter(|entry| entry.symbol.name == name).collect();
+        let global = named.iter().find(|entry| !entry.local);
+        let chosen = global.or(named.first()).ok_or_else(|| self.no_symbol(name))?;
+        if chosen.thread_local {
+            let path = self.path.clone();
+            return Err(SymbolError::ThreadLocal { name: name.to_owned(), path });
+        }
+        let mut addresses: Vec<_> = named.iter().map(|entry| entry.symbol.address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if global.is_none() && addresses.len() > 1 {
+            let path = self.path.clone();
+            return Err(SymbolError::Ambiguous { name: name.to_owned(), path, addresses });
+        }
+        Ok(&chosen.symbol)
+    }
+
+    fn no_symbol(&self, name: &str) -> SymbolError {
+        let names = self.entries.iter().map(|entry| entry.symbol.name.as_str());
+        let near = nearest_names(name, names);
+        SymbolError::NoSymbol { name: name.to_owned(), path: self.path.clone(), near }
+    }
+}
+
+fn segments(elf: &Elf) -> Vec<Segment> {
+    let loaded = elf.program_headers.iter().filter(|segment| segment.p_type == PT_LOAD);
+    loaded
+        .map(|segment| Segment {
+            address: segment.p_vaddr,
+            file_offset: segment.p_offset,
+            file_size: segment.p_filesz,
+            writable: segment.p_flags & PF_W != 0,
+        })
+        .collect()
+}
+
+fn build_id(elf: &Elf, bytes: &[u8]) -> Option<BuildId> {
+    let notes = elf.iter_note_headers(bytes)?;
+    let note = notes
+        .flatten()
+        .find(|note| note.n_type == NT_GNU_BUILD_ID && note.name.trim_end_matches('\0') == "GNU")?;
+    let offset = (note.desc.as_ptr().addr() - bytes.as_ptr().addr()) as u64;
+    let holds = |segment: &Segment| {
+        offset.checked_sub(segment.file_offset).is_some_and(|into| into < segment.file_size)
+    };
+    let segment = segments(elf).into_iter().find(holds)?;
+    let address = segment.address.checked_add(offset - segment.file_offset)?;
+    Some(BuildId { id: note.desc.to_vec(), address })
+}
+
+fn entries(elf: &Elf) -> Vec<Entry> {
+    let full = elf.syms.iter().map(|symbol| (symbol, elf.strtab.get_at(symbol.st_name)));
+    let dynamic = elf.dynsyms.iter().map(|symbol| (symbol, elf.dynstrtab.get_at(symbol.st_name)));
+    full.chain(dynamic).filter_map(|(symbol, name)| entry(&symbol, name?)).collect()
+}
+
+fn entry(symbol: &Sym, name: &str) -> Option<Entry> {
+    let place = !matches!(symbol.st_type(), STT_SECTION | STT_FILE);
+    if name.is_empty() || !place || symbol.st_shndx == SHN_UNDEF as usize {
+        return None;
+    }
+    let (address, size) = (symbol.st_value, symbol.st_size);
+    Some(Entry {
+        symbol: Symbol { name: name.to_owned(), address, size },
+        local: symbol.st_bind() == STB_LOCAL,
+        thread_local: symbol.st_type() == STT_TLS,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The test program itself is an ELF file with symbols.
+    fn own() -> ElfFile {
+        ElfFile::read(&std::env::current_exe().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn reads_a_program() {
+        let elf = own();
+        assert!(elf.position_independent());
+        assert!(elf.symbol("main").unwrap().address > 0);
+        assert_eq!(elf.bytes(0, 4), b"\x7fELF");
+        assert!(elf.segments().iter().any(|segment| segment.writable));
+        let id = elf.build_id().unwrap();
+        assert!(id.id.len() >= 8 && id.address > 0);
+    }
+
+    #[test]
+    fn names_the_nearest() {
+        let Err(SymbolError::NoSymbol { near, .. }) = own().symbol("maim") else {
+            panic!("'maim' was found");
+        };
+        assert!(near.contains(&"main".to_owned()), "{near:?}");
+    }
+
+    #[test]
+    fn refuses_what_is_not_elf() {
+        let parse = |bytes: &[u8]| ElfFile::parse(Path::new("x"), bytes.to_vec());
+        assert!(matches!(parse(b""), Err(SymbolError::NotElf { .. })));
+        assert!(matches!(parse(b"#!/bin/sh\n"), Err(SymbolError::NotElf { .. })));
+    }
+}

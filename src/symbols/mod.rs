@@ -1,0 +1,95 @@
+//! Symbol tables by name: ELF files, and what `nm` and `/proc/kallsyms` print.
+
+mod elf;
+mod map_file;
+
+pub use elf::{ElfFile, Segment};
+pub use map_file::MapFile;
+
+use std::path::PathBuf;
+
+/// A named place, at the address its program was linked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its name, as the linker knows it.
+    pub name: String,
+    /// Its address before the program was loaded anywhere.
+    pub address: u64,
+    /// Bytes; 0 where the table does not say.
+    pub size: u64,
+}
+
+/// A symbol table could not be read, or lacks a name.
+#[derive(Debug, thiserror::Error)]
+pub enum SymbolError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not ELF, or a damaged one.
+    #[error("{path} is not an ELF program that can be read: {why}")]
+    NotElf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No such name.
+    #[error("no symbol '{name}' in {path}{}", nearest(.near))]
+    NoSymbol {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Names that look like it.
+        near: Vec<String>,
+    },
+    /// Several places of that name.
+    #[error("'{name}' names {} places in {path}: {}", .addresses.len(), list(.addresses))]
+    Ambiguous {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The link-time addresses.
+        addresses: Vec<u64>,
+    },
+    /// A thread-local variable has an address in each thread, not one of its own.
+    #[error(
+        "'{name}' in {path} is thread-local: each thread has its own, and none can be named yet"
+    )]
+    ThreadLocal {
+        /// The name asked for.
+        name: String,
+        /// Where it was found.
+        path: PathBuf,
+    },
+}
+
+fn nearest(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        near => format!("; the nearest: {}", near.join(", ")),
+    }
+}
+
+fn list(addresses: &[u64]) -> String {
+    let shown: Vec<_> = addresses.iter().map(|address| format!("{address:#x}")).collect();
+    shown.join(", ")
+}
+
+/// The up to five of `names` that look most like `name`; none that look like nothing of it.
+fn nearest_names<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    const SHOWN: usize = 5;
+    const ALIKE: f64 = 0.7;
+    let score = |other: &str| strsim::jaro_winkler(name, other);
+    let mut scored: Vec<_> = names.map(|other| (score(other), other)).collect();
+    scored.retain(|(score, _)| *score > ALIKE);
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.dedup_by_key(|(_, other)| *other);
+    scored.into_iter().take(SHOWN).map(|(_, other)| other.to_owned()).collect()
+}

@@ -1,0 +1,367 @@
+//! BTF, the types that a kernel carries of itself (Documentation/bpf/btf.rst).
+//!
+//! One pass finds where each type lies; only what is asked for is looked at closer. Our own
+//! reader: the well-kept crates build every type of some hundred thousand first, which takes
+//! longer than all the rest of a command. All of it comes from guest RAM, so every length is
+//! checked and every chase bounded.
+
+use super::{Member, TypeSource, TypesError};
+use std::collections::HashMap;
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER: usize = 24;
+/// `struct btf_type`: name_off, info, size or type.
+const TYPE: usize = 12;
+/// How deep types may lie within each other, and how long a chain of typedefs may be.
+const DEPTH: usize = 32;
+/// How many members one search may look at. The largest structures have some hundred; damaged
+/// ones could nest so that each level multiplies the work.
+const MEMBERS: usize = 100_000;
+
+/// Kinds of `enum` in include/uapi/linux/btf.h that matter here.
+mod kind {
+    pub const INT: u32 = 1;
+    pub const PTR: u32 = 2;
+    pub const ARRAY: u32 = 3;
+    pub const STRUCT: u32 = 4;
+    pub const UNION: u32 = 5;
+    pub const ENUM: u32 = 6;
+    pub const TYPEDEF: u32 = 8;
+    pub const VOLATILE: u32 = 9;
+    pub const CONST: u32 = 10;
+    pub const RESTRICT: u32 = 11;
+    pub const FUNC_PROTO: u32 = 13;
+    pub const VAR: u32 = 14;
+    pub const DATASEC: u32 = 15;
+    pub const FLOAT: u32 = 16;
+    pub const DECL_TAG: u32 = 17;
+    pub const TYPE_TAG: u32 = 18;
+    pub const ENUM64: u32 = 19;
+    pub const LAST: u32 = ENUM64;
+}
+
+/// A kernel's types.
+pub struct Btf {
+    types: Vec<u8>,
+    strings: Vec<u8>,
+    /// Where each type lies in `types`; the type 0 is `void` and has no entry.
+    positions: Vec<u32>,
+    structures: HashMap<Vec<u8>, u32>,
+}
+
+/// One type's fixed part.
+struct Type {
+    name: u32,
+    kind: u32,
+    count: usize,
+    /// Members of a structure keep the size of bit fields beside their offsets.
+    bit_fields: bool,
+    size_or_type: u32,
+    /// Where the variable part starts.
+    rest: usize,
+}
+
+/// One member, with where it lies in bits.
+struct RawMember {
+    name: u32,
+    of_type: u32,
+    bits: u64,
+}
+
+/// What is left of the bounds of one search.
+struct Search {
+    members: usize,
+    depth: usize,
+}
+
+impl Search {
+    fn new() -> Self {
+        Self { members: MEMBERS, depth: DEPTH }
+    }
+}
+
+impl Btf {
+    /// Reads the header and finds the types.
+    pub fn parse(raw: &[u8]) -> Result<Self, TypesError> {
+        let damaged = TypesError::Damaged;
+        let header = raw.get(..HEADER).ok_or(damaged("it ends within its header"))?;
+        if u16::from_le_bytes([header[0], header[1]]) != MAGIC {
+            return Err(damaged("its magic is not there"));
+        }
+        let field = |index: usize| word(header, index).unwrap_or(0) as usize;
+        let body = raw.get(field(4)..).ok_or(damaged("its header is too long"))?;
+        let section = |offset: usize, length: usize| {
+            let end = offset.checked_add(length)?;
+            body.get(offset..end).map(<[u8]>::to_vec)
+        };
+        let types = section(field(8), field(12)).ok_or(damaged("its types are cut off"))?;
+        let strings = section(field(16), field(20)).ok_or(damaged("its strings are cut off"))?;
+        let mut btf = Self { types, strings, positions: vec![0], structures: HashMap::new() };
+        btf.index()?;
+        Ok(btf)
+    }
+
+    fn index(&mut self) -> Result<(), TypesError> {
+        let mut at = 0;
+        while at < self.types.len() {
+            let found = self.type_at(at).ok_or(TypesError::Damaged("a type is cut off"))?;
+            if matches!(found.kind, kind::STRUCT | kind::UNION) && found.name != 0 {
+                let id = self.positions.len() as u32;
+                let name = self.string(found.name).to_vec();
+                // The first of a name is the kernel's own; later ones come from odd corners.
+                self.structures.entry(name).or_insert(id);
+            }
+            self.positions.push(at as u32);
+            at = found.rest + variable_part(&found)?;
+        }
+        Ok(())
+    }
+
+    fn type_at(&self, at: usize) -> Option<Type> {
+        let info = word(&self.types, at + 4)?;
+        Some(Type {
+            name: word(&self.types, at)?,
+            kind: info >> 24 & 0x1f,
+            count: (info & 0xffff) as usize,
+            bit_fields: info >> 31 == 1,
+            size_or_type: word(&self.types, at + 8)?,
+            rest: at + TYPE,
+        })
+    }
+
+    fn type_of(&self, id: u32) -> Option<Type> {
+        if id == 0 {
+            return None;
+        }
+        self.type_at(*self.positions.get(id as usize)? as usize)
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..DEPTH {
+            let found = self.type_of(id)?;
+            match found.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = found.size_or_type;
+                }
+                _ => return Some(found),
+            }
+        }
+        None
+    }
+
+    fn size(&self, id: u32, depth: usize) -> Option<u64> {
+        let found = self.resolve(id)?;
+        match found.kind {
+            kind::PTR => Some(8),
+            kind::ARRAY if depth > 0 => {
+                let element = word(&self.types, found.rest)?;
+                let count = word(&self.types, found.rest + 8)?;
+                self.size(element, depth - 1)?.checked_mul(u64::from(count))
+            }
+            kind::INT | kind::ENUM | kind::ENUM64 | kind::FLOAT | kind::STRUCT | kind::UNION => {
+                Some(u64::from(found.size_or_type))
+            }
+            _ => None,
+        }
+    }
+
+    fn string(&self, offset: u32) -> &[u8] {
+        let tail = self.strings.get(offset as usize..).unwrap_or(&[]);
+        tail.split(|&byte| byte == 0).next().unwrap_or(&[])
+    }
+
+    fn members<'a>(&'a self, of: &'a Type) -> impl Iterator<Item = RawMember> + 'a {
+        (0..of.count).filter_map(move |index| {
+            let at = of.rest + index * TYPE;
+            let offset = word(&self.types, at + 8)?;
+            let bits = if of.bit_fields { offset & 0xff_ffff } else { offset };
+            let name = word(&self.types, at)?;
+            let of_type = word(&self.types, at + 4)?;
+            Some(RawMember { name, of_type, bits: u64::from(bits) })
+        })
+    }
+
+    /// The member `name` of the structure `within`, also inside its anonymous members.
+    fn find(&self, within: &Type, name: &[u8], search: &mut Search) -> Option<(u32, u64)> {
+        if !matches!(within.kind, kind::STRUCT | kind::UNION) || search.depth == 0 {
+            return None;
+        }
+        self.members(within).find_map(|member| {
+            search.members = search.members.checked_sub(1)?;
+            let offset = member.bits / 8;
+            if member.name != 0 && self.string(member.name) == name {
+                return Some((member.of_type, offset));
+            }
+            if member.name != 0 {
+                return None;
+            }
+            let inner = self.resolve(member.of_type)?;
+            search.depth -= 1;
+            let found = self.find(&inner, name, search);
+            search.depth += 1;
+            let (of_type, further) = found?;
+            Some((of_type, offset.checked_add(further)?))
+        })
+    }
+
+    fn structure(&self, name: &str) -> Result<u32, TypesError> {
+        let id = self.structures.get(name.as_bytes());
+        id.copied().ok_or_else(|| TypesError::NoStructure(name.to_owned()))
+    }
+}
+
+impl TypeSource for Btf {
+    fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError> {
+        let missing =
+            || TypesError::NoMember { structure: structure.to_owned(), member: path.to_owned() };
+        let mut id = self.structure(structure)?;
+        let mut offset = 0u64;
+        for name in path.split('.') {
+            let within = self.resolve(id).ok_or_else(missing)?;
+            let (of_type, further) =
+                self.find(&within, name.as_bytes(), &mut Search::new()).ok_or_else(missing)?;
+            id = of_type;
+            offset = offset.checked_add(further).ok_or_else(missing)?;
+        }
+        let size = self.size(id, DEPTH).ok_or_else(missing)?;
+        Ok(Member { offset, size })
+    }
+
+    fn size_of(&self, structure: &str) -> Result<u64, TypesError> {
+        let size = self.size(self.structure(structure)?, DEPTH);
+        size.ok_or_else(|| TypesError::NoStructure(structure.to_owned()))
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(word.try_into().ok()?))
+}
+
+/// Bytes that follow a type's fixed part.
+fn variable_part(of: &Type) -> Result<usize, TypesError> {
+    Ok(match of.kind {
+        kind::INT | kind::VAR | kind::DECL_TAG => 4,
+        kind::ARRAY => 12,
+        kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * of.count,
+        kind::ENUM | kind::FUNC_PROTO => 8 * of.count,
+        0 => return Err(TypesError::Damaged("a type has no kind")),
+        unknown if unknown > kind::LAST => {
+            return Err(TypesError::Damaged("a type has a kind that is not known"));
+        }
+        _ => 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Builds BTF by hand: each type is its words, names are looked up in `strings`.
+    fn blob(types: &[u32], strings: &[u8]) -> Vec<u8> {
+        let length = 4 * types.len() as u32;
+        let header = [0x0001_eb9f, 24, 0, length, length, strings.len() as u32];
+        let words = header.iter().chain(types).flat_map(|word| word.to_le_bytes());
+        words.chain(strings.iter().copied()).collect()
+    }
+
+    const STRINGS: &[u8] = b"\0task\0pid\0comm\0inner\0x\0char\0list\0";
+    const TASK: u32 = 1;
+    const PID: u32 = 6;
+    const COMM: u32 = 10;
+    const INNER: u32 = 15;
+    const X: u32 = 21;
+    const CHAR: u32 = 23;
+
+    fn example() -> Vec<u8> {
+        let structure = |kind: u32, count: u32| kind << 24 | count;
+        blob(
+            &[
+                // 1: int of 1 byte; 2: char[16]; 3: struct inner { char x (at 4) }
+                CHAR,
+                structure(kind::INT, 0),
+                1,
+                8,
+                0,
+                structure(kind::ARRAY, 0),
+                0,
+                1,
+                1,
+                16,
+                INNER,
+                structure(kind::STRUCT, 1),
+                8,
+                X,
+                1,
+                32,
+                // 4: union { char pid; struct inner inner; }, anonymous
+                0,
+                structure(kind::UNION, 2),
+                8,
+                PID,
+                1,
+                0,
+                INNER,
+                3,
+                0,
+                // 5: struct task { char comm[16]; union; (at 24) }
+                TASK,
+                structure(kind::STRUCT, 2),
+                32,
+                COMM,
+                2,
+                0,
+                0,
+                4,
+                24 * 8,
+            ],
+            STRINGS,
+        )
+    }
+
+    #[test]
+    fn finds_members_through_arrays_and_anonymous_unions() {
+        let btf = Btf::parse(&example()).unwrap();
+        let member = |path| btf.member("task", path).unwrap();
+        assert_eq!(member("comm"), Member { offset: 0, size: 16 });
+        assert_eq!(member("pid"), Member { offset: 24, size: 1 });
+        assert_eq!(member("inner.x"), Member { offset: 28, size: 1 });
+        assert_eq!(btf.size_of("task").unwrap(), 32);
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let btf = Btf::parse(&example()).unwrap();
+        assert!(matches!(btf.member("mm", "pgd"), Err(TypesError::NoStructure(_))));
+        assert!(matches!(btf.member("task", "mm"), Err(TypesError::NoMember { .. })));
+        assert!(matches!(btf.member("task", "pid.x"), Err(TypesError::NoMember { .. })));
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let whole = example();
+        for length in 0..whole.len() {
+            let _ = Btf::parse(&whole[..length]);
+        }
+        for at in 0..whole.len() {
+            for value in [0x00, 0x7f, 0xff] {
+                let mut bad = whole.clone();
+                bad[at] = value;
+                if let Ok(btf) = Btf::parse(&bad) {
+                    let _ = btf.member("task", "inner.x");
+                    let _ = btf.member("task", "comm");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_within_itself_is_no_endless_chase() {
+        let typedef = kind::TYPEDEF << 24;
+        let union = kind::UNION << 24 | 1;
+        let raw = blob(&[TASK, union, 8, 0, 2, 0, INNER, typedef, 1], STRINGS);
+        let btf = Btf::parse(&raw).unwrap();
+        assert!(btf.member("task", "pid").is_err());
+    }
+}

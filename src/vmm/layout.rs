@@ -1,0 +1,126 @@
+//! How machine types split guest RAM round the PCI hole, as QEMU's `hw/i386/pc_q35.c` and
+//! `pc_piix.c` do it with a single RAM backend: the part below the hole lies at the start of the
+//! file, the rest follows it and starts at guest-physical 4 GiB.
+
+use crate::address::Gpa;
+use crate::memory::{MemoryError, Region, RegionMap};
+use std::fmt;
+use std::str::FromStr;
+
+const FOUR_GIB: u64 = 1 << 32;
+
+/// A machine type's way to lay out RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Guest-physical addresses are offsets.
+    Flat,
+    /// QEMU's q35.
+    Q35,
+    /// QEMU's pc (i440fx).
+    Pc,
+}
+
+/// One machine type: its name on the command line, and how much RAM it keeps below the hole.
+struct Facts {
+    layout: Layout,
+    name: &'static str,
+    low: fn(u64) -> u64,
+}
+
+/// Every layout, in the order in which they are tried.
+const LAYOUTS: [Facts; 3] = [
+    Facts {
+        layout: Layout::Q35,
+        name: "q35",
+        low: |ram| if ram >= 0xb000_0000 { 0x8000_0000 } else { ram },
+    },
+    Facts {
+        layout: Layout::Pc,
+        name: "pc",
+        low: |ram| if ram >= 0xe000_0000 { 0xc000_0000 } else { ram },
+    },
+    Facts { layout: Layout::Flat, name: "flat", low: |ram| ram },
+];
+
+impl Layout {
+    /// Every layout, in the order in which they are tried when none is given.
+    pub fn all() -> impl Iterator<Item = Self> {
+        LAYOUTS.iter().map(|facts| facts.layout)
+    }
+
+    /// The regions of a guest with `ram` bytes.
+    pub fn regions(self, ram: u64) -> Result<RegionMap, MemoryError> {
+        let low = (self.facts().low)(ram);
+        let mut regions = vec![Region { gpa: Gpa(0), length: low, offset: 0 }];
+        if low < ram {
+            regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, offset: low });
+        }
+        RegionMap::new(regions)
+    }
+
+    fn facts(self) -> &'static Facts {
+        let mut all = LAYOUTS.iter();
+        all.find(|facts| facts.layout == self).unwrap_or(&LAYOUTS[0])
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.facts().name)
+    }
+}
+
+impl FromStr for Layout {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = LAYOUTS.iter().find(|facts| facts.name == name);
+        known.map(|facts| facts.layout).ok_or_else(|| {
+            let names: Vec<_> = LAYOUTS.iter().map(|facts| facts.name).collect();
+            format!("unknown layout; known: {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn low_and_high(layout: Layout, ram: u64) -> (u64, u64) {
+        let regions = layout.regions(ram * MIB).unwrap();
+        let lengths: Vec<_> = regions.iter().map(|region| region.length / MIB).collect();
+        (lengths[0], lengths.get(1).copied().unwrap_or(0))
+    }
+
+    #[test]
+    fn q35_keeps_two_gib_low_once_it_splits() {
+        assert_eq!(low_and_high(Layout::Q35, 2048), (2048, 0));
+        assert_eq!(low_and_high(Layout::Q35, 2815), (2815, 0));
+        assert_eq!(low_and_high(Layout::Q35, 2816), (2048, 768));
+        assert_eq!(low_and_high(Layout::Q35, 4608), (2048, 2560));
+    }
+
+    #[test]
+    fn pc_keeps_three_gib_low_once_it_splits() {
+        assert_eq!(low_and_high(Layout::Pc, 3583), (3583, 0));
+        assert_eq!(low_and_high(Layout::Pc, 3584), (3072, 512));
+        assert_eq!(low_and_high(Layout::Pc, 8192), (3072, 5120));
+    }
+
+    #[test]
+    fn the_high_part_follows_the_low_one_in_the_file() {
+        let regions = Layout::Q35.regions(4096 * MIB).unwrap();
+        assert_eq!(regions.locate(Gpa(FOUR_GIB), 8).unwrap(), 2048 * MIB);
+        assert!(regions.locate(Gpa(2048 * MIB), 8).is_err());
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for layout in Layout::all() {
+            assert_eq!(layout.to_string().parse(), Ok(layout));
+        }
+        assert!("nonsense".parse::<Layout>().unwrap_err().contains("q35, pc, flat"));
+    }
+}
