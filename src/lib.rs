@@ -20,9 +20,16 @@
 
 pub mod address;
 pub mod arch;
+pub mod cli;
+pub mod fault;
 pub mod guest;
+pub mod inject;
 pub mod kernel;
+pub mod lab;
 pub mod memory;
+pub mod process;
+pub mod site;
 pub mod symbols;
 pub mod types;
+pub mod victim;
 pub mod vmm;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `vmfi`: see the library's [`vmfi::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vmfi::cli::main()
+}

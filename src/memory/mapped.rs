@@ -1,8 +1,9 @@
 //! A RAM file that a VMM maps too, mapped into this process.
 //!
 //! Looking never makes a sparse file bigger: on tmpfs a load through the mapping from a hole
-//! allocates the page (measured), so each page is asked for with `SEEK_DATA` before it is touched
-//! the first time, and a hole reads as zero.
+//! allocates the page (measured). So copies are made with `pread`, which sees the same bytes and
+//! allocates nothing, and a page is asked for with `SEEK_DATA` before a word of it is loaded the
+//! first time: in a hole it is zero.
 
 use super::{GuestMemory, MemoryError, Region, RegionMap, word_offset};
 use crate::address::Gpa;
@@ -10,9 +11,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,21 +82,22 @@ impl MappedFile {
         Ok(())
     }
 
-    /// The end of the run of data that holds the byte at `offset`; `None` in a hole.
-    fn data_end(&self, offset: u64) -> Option<u64> {
+    /// Whether the byte at `offset` is data; else it lies in a hole.
+    fn is_data(&self, offset: u64) -> bool {
         let mut data = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some((_, &end)) = data.range(..=offset).next_back()
             && offset < end
         {
-            return Some(end);
+            return true;
         }
         let page = offset - offset % PAGE;
-        let run = data_run(&self.file, page, self.length())?;
-        if run.start > offset {
-            return None;
+        match data_run(&self.file, page, self.length()) {
+            Some(run) if run.start <= offset => {
+                data.insert(page, run.end);
+                true
+            }
+            _ => false,
         }
-        data.insert(page, run.end);
-        Some(run.end)
     }
 
     /// The word at `offset` of the file, which [`word_offset`] has checked.
@@ -108,17 +109,6 @@ impl MappedFile {
         // it stays mapped as long as `self`. The guest writes the word meanwhile, as another
         // thread would write an atomic; without PROT_WRITE only loads are made.
         unsafe { &*at.cast::<AtomicU64>() }
-    }
-
-    /// Copies from the mapping; the caller has made sure that the run lies in a region.
-    fn copy(&self, offset: u64, into: &mut [u8]) {
-        let bytes = self.mapping.as_mut_ptr().cast_const();
-        for (index, byte) in into.iter_mut().enumerate() {
-            // SAFETY: the run from `offset` lies inside the mapping.
-            let at = unsafe { bytes.add(offset as usize + index) };
-            // SAFETY: `at` is mapped. Volatile, since the guest may write it meanwhile.
-            *byte = unsafe { ptr::read_volatile(at) };
-        }
     }
 }
 
@@ -158,28 +148,14 @@ impl GuestMemory for MappedFile {
     }
 
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
-        let mut offset = self.regions.locate(at, into.len() as u64)?;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let end = self.data_end(offset);
-            // A hole is looked at page by page: the next one may hold data.
-            let stop = end.unwrap_or(offset - offset % PAGE + PAGE);
-            let length = rest.len().min((stop - offset) as usize);
-            let (part, after) = rest.split_at_mut(length);
-            match end {
-                Some(_) => self.copy(offset, part),
-                None => part.fill(0),
-            }
-            offset += length as u64;
-            rest = after;
-        }
-        Ok(())
+        let offset = self.regions.locate(at, into.len() as u64)?;
+        let read = self.file.read_exact_at(into, offset);
+        read.map_err(|source| MemoryError::Read { path: self.path.clone(), source })
     }
 
     fn load(&self, at: Gpa) -> Result<u64, MemoryError> {
         let offset = word_offset(&self.regions, at)?;
-        let backed = self.data_end(offset).is_some();
-        Ok(if backed { self.word(offset).load(Ordering::Acquire).to_le() } else { 0 })
+        Ok(if self.is_data(offset) { self.word(offset).load(Ordering::Acquire).to_le() } else { 0 })
     }
 
     fn compare_exchange(
@@ -215,7 +191,7 @@ impl GuestMemory for MappedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::MetadataExt;
 
     /// 64 MiB with one page of data at 8 MiB, on tmpfs where the host has one: there a load from
     /// a hole through the mapping allocates.

@@ -33,6 +33,14 @@ pub enum MemoryError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The RAM source could not be read any more.
+    #[error("cannot read guest RAM {path}: {source}; has the VM ended?")]
+    Read {
+        /// What was given.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The RAM source is neither a regular file nor anything else that can be mapped.
     #[error(
         "{path} is not a RAM file: it is a {kind}; give the file that the VMM maps as guest RAM"

@@ -1,0 +1,118 @@
+//! Exit codes, and the one line on standard error that goes with each.
+
+use super::guest_args::NoMemory;
+use crate::fault::SetError;
+use crate::guest::GuestError;
+use crate::inject::InjectError;
+use crate::kernel::KernelError;
+use crate::memory::MemoryError;
+use crate::process::ProcessError;
+use crate::site::SiteError;
+use crate::symbols::SymbolError;
+use crate::victim::VictimError;
+use std::process::ExitCode;
+
+const UNEXPECTED: u8 = 1;
+const USAGE: u8 = 2;
+const RAM: u8 = 3;
+const KERNEL: u8 = 4;
+const PROCESS: u8 = 5;
+const SYMBOL: u8 = 6;
+const REFUSED: u8 = 7;
+const CHANGED: u8 = 8;
+
+/// Something on the command line that only shows when it is looked at closer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// No wrapper runs; the empty list has been printed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no process named '{0}' in the guest; start the victim with 'wrapper PROGRAM', or see 'vmfi list --all'"
+)]
+pub struct NoWrapper(pub String);
+
+/// Prints what failed, in one line, and gives its exit code.
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("vmfi: {}", one_line(&format!("{error:#}")));
+    ExitCode::from(code(error))
+}
+
+/// Prints clap's complaint in one line; help and version as they are.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    // The complaint itself ends at the first empty line; tips and the usage follow.
+    let complaint: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
+    let complaint = complaint.join(" ");
+    let complaint = complaint.strip_prefix("error: ").unwrap_or(&complaint);
+    eprintln!("vmfi: {}; see 'vmfi --help'", one_line(complaint));
+    ExitCode::from(USAGE)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The first cause that is one of ours decides.
+fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(UNEXPECTED)
+}
+
+fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<UsageError>() || cause.is::<SetError>() {
+        Some(USAGE)
+    } else if cause.is::<NoWrapper>() {
+        Some(PROCESS)
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(guest(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(process(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(victim(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(inject(error))
+    } else if cause.is::<SiteError>() {
+        Some(REFUSED)
+    } else if cause.is::<KernelError>() {
+        Some(KERNEL)
+    } else if cause.is::<SymbolError>() {
+        Some(SYMBOL)
+    } else if cause.is::<MemoryError>() || cause.is::<NoMemory>() {
+        Some(RAM)
+    } else {
+        None
+    }
+}
+
+fn guest(error: &GuestError) -> u8 {
+    match error {
+        GuestError::Memory(_) | GuestError::LayoutNotProved(_) => RAM,
+        GuestError::Kernel(_) => KERNEL,
+    }
+}
+
+fn process(error: &ProcessError) -> u8 {
+    if matches!(error, ProcessError::Kernel(_)) { KERNEL } else { PROCESS }
+}
+
+fn victim(error: &VictimError) -> u8 {
+    match error {
+        VictimError::Kernel(_) => KERNEL,
+        VictimError::Process(error) => process(error),
+        _ => SYMBOL,
+    }
+}
+
+fn inject(error: &InjectError) -> u8 {
+    match error {
+        InjectError::Site(_) => REFUSED,
+        InjectError::Kernel(_) => KERNEL,
+        InjectError::Memory(_) => RAM,
+        _ => CHANGED,
+    }
+}

@@ -1,0 +1,52 @@
+//! The options of every command that looks at a guest.
+
+use super::number::parse_size;
+use crate::guest::{Guest, GuestError, GuestOptions};
+use crate::kernel::KernelError;
+use crate::memory::Access;
+use crate::vmm::Layout;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(next_help_heading = "The guest")]
+pub struct GuestArgs {
+    /// Guest RAM: the file that the VMM maps
+    #[arg(short, long, global = true, env = "VMFI_MEMORY", value_name = "PATH")]
+    memory: Option<PathBuf>,
+    /// Its size where it is not the file's (512M, 2G)
+    #[arg(long, global = true, env = "VMFI_RAM_SIZE", value_name = "SIZE", value_parser = parse_size)]
+    ram_size: Option<u64>,
+    /// How RAM is laid out: q35, pc or flat [default: found out]
+    #[arg(long, global = true, env = "VMFI_RAM_LAYOUT", value_name = "SPEC")]
+    ram_layout: Option<Layout>,
+    /// The guest kernel's System.map, or a copy of its /proc/kallsyms
+    #[arg(long, global = true, env = "VMFI_SYSTEM_MAP", value_name = "PATH")]
+    system_map: Option<PathBuf>,
+    /// The launcher's name in the guest
+    #[arg(
+        long,
+        global = true,
+        env = "VMFI_WRAPPER_NAME",
+        value_name = "NAME",
+        default_value = "wrapper"
+    )]
+    pub wrapper_name: String,
+}
+
+/// No RAM source was named.
+#[derive(Debug, thiserror::Error)]
+#[error("no guest RAM given: give -m the file that the VMM maps, or set VMFI_MEMORY")]
+pub struct NoMemory;
+
+impl GuestArgs {
+    /// Opens the guest that the options name.
+    pub fn open(&self, access: Access) -> anyhow::Result<Guest> {
+        let memory = self.memory.clone().ok_or(NoMemory)?;
+        let no_map = || GuestError::Kernel(KernelError::NoSystemMap);
+        let system_map = self.system_map.clone().ok_or_else(no_map)?;
+        let (ram_size, layout) = (self.ram_size, self.ram_layout);
+        let options = GuestOptions { memory, ram_size, layout, system_map, access };
+        Ok(Guest::open(&options)?)
+    }
+}

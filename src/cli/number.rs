@@ -1,0 +1,71 @@
+//! Numbers as people type them: decimal or 0x, negative, and sizes such as 512M.
+
+use crate::fault::Bounds;
+
+/// A whole number, decimal or 0x, with an optional sign.
+pub fn parse(text: &str) -> Result<i128, String> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    let (digits, radix) = hexadecimal.map_or((digits, 10), |digits| (digits, 16));
+    // `from_str_radix` takes a sign of its own.
+    let signed = digits.starts_with(['-', '+']);
+    let value = i128::from_str_radix(digits, radix).ok().filter(|_| !signed);
+    let value = value.ok_or_else(|| format!("'{text}' is not a number (decimal or 0x)"))?;
+    Ok(if negative { -value } else { value })
+}
+
+/// A number of bytes: plain, or with K, M, G or T for powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.to_ascii_uppercase().ends_with(*unit));
+    let (digits, shift) = unit.map_or((text, 0), |(_, shift)| (&text[..text.len() - 1], *shift));
+    let size = parse(digits)?.checked_mul(1 << shift).and_then(|size| u64::try_from(size).ok());
+    let size = size.filter(|&size| size > 0);
+    size.ok_or_else(|| format!("'{text}' is not a size (512M, 2G, or bytes)"))
+}
+
+/// The bounds of a random value: LOW..HIGH, both included.
+pub fn parse_bounds(text: &str) -> Result<Bounds, String> {
+    let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 1..100")?;
+    let (low, high) = (parse(low)?, parse(high)?);
+    if low > high {
+        return Err(format!("{low} is above {high}"));
+    }
+    Ok(Bounds { low, high })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        assert_eq!(parse_bounds("-1..0x10"), Ok(Bounds { low: -1, high: 16 }));
+        for bad in ["", "1", "1..", "..2", "2..1", "a..b"] {
+            assert!(parse_bounds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(parse("6"), Ok(6));
+        assert_eq!(parse("-0x10"), Ok(-16));
+        assert_eq!(parse("0xffffffffffffffff"), Ok(u64::MAX.into()));
+        for bad in ["", "-", "0x", "--1", "-+1", "1.5", "six", "0x-1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("512M"), Ok(512 << 20));
+        assert_eq!(parse_size("2g"), Ok(2 << 30));
+        assert_eq!(parse_size("4096"), Ok(4096));
+        for bad in ["", "M", "0", "-1M", "99999999999T", "5é"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

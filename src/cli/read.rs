@@ -1,0 +1,72 @@
+//! `vmfi read <WRAPPER_PID> <SYMBOL> [NUM_BYTES] [OFFSET]`: the bytes there now.
+
+use super::exit::UsageError;
+use super::guest_args::GuestArgs;
+use super::number;
+use super::output;
+use super::victim_args::VictimArgs;
+use crate::inject::{self, hex};
+use crate::memory::Access;
+use crate::site::{Site, Verdict};
+use clap::Args;
+use serde_json::json;
+
+/// The most that is read at once.
+const LIMIT: u64 = 1 << 20;
+/// Where the file does not say a symbol's size.
+const DEFAULT_SIZE: u64 = 8;
+
+/// Show bytes of the wrapper's child
+#[derive(Args)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    victim: VictimArgs,
+    /// The symbol to read at
+    symbol: String,
+    /// How many bytes [default: the symbol's size]
+    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
+    num_bytes: Option<i128>,
+    /// Bytes from the symbol on, decimal or 0x; may be negative
+    #[arg(value_parser = number::parse, allow_hyphen_values = true, default_value = "0")]
+    offset: i128,
+}
+
+pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
+    let asked = args.num_bytes.map(size).transpose()?;
+    let offset = i64::try_from(args.offset)
+        .map_err(|_| UsageError("OFFSET does not fit 64 bits".to_owned()))?;
+    let guest = guest_args.open(Access::Read)?;
+    let victim = args.victim.open(&guest, guest_args)?;
+    let (symbol, own) = victim.symbol(&args.symbol)?;
+    let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
+    let gva = symbol
+        .checked_offset(offset)
+        .ok_or_else(|| UsageError(format!("{} + {offset} wraps", args.symbol)))?;
+    let site = Site::locate(&victim.memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
+    let bytes = inject::read(guest.memory(), &site)?;
+    if !json {
+        return output::text(&format!("{gva}: {}{}\n", hex(&bytes), shown(value(&bytes))));
+    }
+    output::json(&json!({
+        "gva": gva.to_string(),
+        "gpa": site.pieces.first().map(|piece| piece.gpa.to_string()),
+        "bytes": hex(&bytes),
+        "value": value(&bytes),
+    }))
+}
+
+fn size(asked: i128) -> Result<u64, UsageError> {
+    let size = u64::try_from(asked).ok().filter(|size| (1..=LIMIT).contains(size));
+    size.ok_or_else(|| UsageError(format!("NUM_BYTES is {asked}; it must be 1 to {LIMIT}")))
+}
+
+/// The bytes as a little-endian number, where one holds them.
+fn value(bytes: &[u8]) -> Option<u64> {
+    let mut word = [0; 8];
+    word.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(u64::from_le_bytes(word))
+}
+
+fn shown(value: Option<u64>) -> String {
+    value.map(|value| format!(" = {value}")).unwrap_or_default()
+}

@@ -1,0 +1,80 @@
+//! KVM where it really runs a guest, else TCG.
+//!
+//! There are machines whose /dev/kvm opens but on which QEMU aborts, or the guest never prints a
+//! line. So KVM is proved once, by a guest that boots within a time limit, and the answer is
+//! remembered until the host is booted again. VMFI_ACCEL=kvm or tcg overrides.
+
+use super::guest::{LabGuest, Setup};
+use super::{Initramfs, LabError};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A guest with KVM is up in a second or two.
+const PROOF_LIMIT: Duration = Duration::from_secs(20);
+
+/// How QEMU runs a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// In hardware.
+    Kvm,
+    /// By translation.
+    Tcg,
+}
+
+impl Accel {
+    /// QEMU's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+
+    /// What this machine can do, proved with the kernel at `kernel`.
+    pub fn choose(kernel: &Path) -> Result<Self, LabError> {
+        match std::env::var("VMFI_ACCEL").ok().as_deref() {
+            Some("kvm") => return Ok(Self::Kvm),
+            Some("tcg") => return Ok(Self::Tcg),
+            None | Some("") => {}
+            Some(other) => return Err(LabError::BadAccel(other.to_owned())),
+        }
+        if File::options().read(true).write(true).open("/dev/kvm").is_err() {
+            return Ok(Self::Tcg);
+        }
+        Ok(remembered(kernel))
+    }
+}
+
+/// The answer of this boot of the host; found out by the first to ask, for whom the others wait.
+fn remembered(kernel: &Path) -> Accel {
+    let path = memory_path();
+    let lock = File::create(path.with_extension("lock"));
+    if let Ok(lock) = &lock {
+        // Without the lock the proof is made twice, no more.
+        let _ = lock.lock();
+    }
+    match fs::read_to_string(&path).as_deref() {
+        Ok("kvm") => return Accel::Kvm,
+        Ok("tcg") => return Accel::Tcg,
+        _ => {}
+    }
+    let accel = if boots(kernel) { Accel::Kvm } else { Accel::Tcg };
+    log::info!("lab: /dev/kvm is there; a guest under it: {}", accel == Accel::Kvm);
+    let _ = fs::write(&path, accel.name());
+    accel
+}
+
+/// Named by the host's boot, in the folder that a boot clears.
+fn memory_path() -> PathBuf {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let user = fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own));
+    let name = format!("vmfi-accel-{}-{}", user.unwrap_or(0), boot.trim());
+    std::env::temp_dir().join(name)
+}
+
+fn boots(kernel: &Path) -> bool {
+    let Ok(files) = Initramfs::with_busybox() else { return false };
+    let setup = Setup { boot_limit: PROOF_LIMIT, ..Setup::new(kernel) };
+    LabGuest::boot_with(&setup, &files, Accel::Kvm).is_ok()
+}

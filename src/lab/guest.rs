@@ -1,0 +1,218 @@
+//! One guest: booted, spoken to over its console, and gone with its handle.
+
+use super::console::Console;
+use super::{Accel, Initramfs, LabError, host};
+use flate2::read::GzDecoder;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const QEMU: &str = "qemu-system-x86_64";
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// What a shell takes in one line.
+const STATUS: &str = "vmfi-lab-end ";
+
+/// How a guest is made.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// MiB of RAM.
+    pub ram_mib: u64,
+    /// CPUs.
+    pub cpus: u32,
+    /// QEMU's machine type.
+    pub machine: &'static str,
+    /// Five-level page tables, where the kernel can.
+    pub five_levels: bool,
+    /// More words for the kernel's command line.
+    pub append: String,
+    /// How long a boot may take.
+    pub boot_limit: Duration,
+    /// Whether the guest outlives this process.
+    pub outlives_us: bool,
+}
+
+impl Setup {
+    /// 512 MiB and one CPU on q35, KASLR on.
+    pub fn new(kernel: &Path) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            ram_mib: 512,
+            cpus: 1,
+            machine: "q35",
+            five_levels: true,
+            append: String::new(),
+            boot_limit: Duration::from_secs(120),
+            outlives_us: false,
+        }
+    }
+}
+
+/// A running guest. Dropped, it is stopped, and its files are removed.
+pub struct LabGuest {
+    qemu: Child,
+    stdin: ChildStdin,
+    console: Console,
+    folder: TempDir,
+    accel: Accel,
+}
+
+impl LabGuest {
+    /// Boots `setup` with `files`, under KVM where it works, and waits until its console serves.
+    pub fn boot(setup: &Setup, files: &Initramfs) -> Result<Self, LabError> {
+        Self::boot_with(setup, files, Accel::choose(&setup.kernel)?)
+    }
+
+    /// The same, with the given accelerator.
+    pub fn boot_with(setup: &Setup, files: &Initramfs, accel: Accel) -> Result<Self, LabError> {
+        let folder = folder(setup.ram_mib)?;
+        let initramfs = folder.path().join("initramfs");
+        std::fs::write(&initramfs, files.build()?).map_err(host("cannot write the initramfs"))?;
+        let mut qemu = command(setup, folder.path(), accel)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(host("cannot start qemu-system-x86_64 (Debian: qemu-system-x86)"))?;
+        let piped = || LabError::Ended("it has no console".to_owned());
+        let stdin = qemu.stdin.take().ok_or_else(piped)?;
+        let console = Console::new(qemu.stdout.take().ok_or_else(piped)?);
+        let mut guest = Self { qemu, stdin, console, folder, accel };
+        match guest.wait_for("vmfi-lab-ready", setup.boot_limit) {
+            Ok(_) => Ok(guest),
+            Err(LabError::Ended(_)) => Err(LabError::Ended(guest.complaint())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file that is the guest's RAM.
+    pub fn ram(&self) -> PathBuf {
+        self.folder.path().join("ram")
+    }
+
+    /// How QEMU runs it.
+    pub fn accel(&self) -> Accel {
+        self.accel
+    }
+
+    /// The console's lines up to and with the first that starts with `start`.
+    pub fn wait_for(&mut self, start: &str, limit: Duration) -> Result<Vec<String>, LabError> {
+        self.console.wait_for(start, limit, |line| line.starts_with(start))
+    }
+
+    /// Runs a line of shell in the guest and gives what it printed; an error unless it succeeds.
+    pub fn run(&mut self, command: &str) -> Result<Vec<String>, LabError> {
+        let sent = writeln!(self.stdin, "{command}").and_then(|()| self.stdin.flush());
+        sent.map_err(host("cannot write to the guest's console"))?;
+        let mut lines = self.wait_for(STATUS, COMMAND_LIMIT)?;
+        let last = lines.pop().unwrap_or_default();
+        let status = last.strip_prefix(STATUS).and_then(|status| status.parse().ok());
+        match status {
+            Some(0) => Ok(lines),
+            status => Err(LabError::Command {
+                command: command.to_owned(),
+                status: status.unwrap_or(-1),
+                output: lines.join(" | "),
+            }),
+        }
+    }
+
+    /// A copy of the guest's file `path`, through its second serial port.
+    pub fn copy_out(&mut self, path: &str) -> Result<Vec<u8>, LabError> {
+        let port = self.port();
+        let from = std::fs::metadata(&port).map_or(0, |file| file.len()) as usize;
+        self.run(&format!("stty raw -echo </dev/ttyS1 && gzip -1 -c {path} >/dev/ttyS1"))?;
+        let deadline = Instant::now() + COMMAND_LIMIT;
+        loop {
+            // The port may still be sending: the archive's own checksum tells that it is whole.
+            let sent = std::fs::read(&port).map_err(host("cannot read the second serial port"))?;
+            let mut bytes = Vec::new();
+            match GzDecoder::new(sent.get(from..).unwrap_or(&[])).read_to_end(&mut bytes) {
+                Ok(_) => return Ok(bytes),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(host("the second serial port sent no whole file")(error));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Lets the guest run on without us, its files in place: its QEMU's process id and folder.
+    pub fn detach(self) -> (u32, PathBuf) {
+        let id = self.qemu.id();
+        let mut this = std::mem::ManuallyDrop::new(self);
+        this.folder.disable_cleanup(true);
+        (id, this.folder.path().to_owned())
+    }
+
+    fn port(&self) -> PathBuf {
+        self.folder.path().join("ttyS1")
+    }
+
+    /// What QEMU said on its way out.
+    fn complaint(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.qemu.stderr.take() {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Drop for LabGuest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// RAM belongs into memory where there is enough, for a disk would be written all the time.
+fn folder(ram_mib: u64) -> Result<TempDir, LabError> {
+    let shm = Path::new("/dev/shm");
+    let free = rustix::fs::statvfs(shm)
+        .map_or(0, |file_system| file_system.f_bavail.saturating_mul(file_system.f_frsize) >> 20);
+    let base = if free > ram_mib { shm.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new()
+        .prefix("vmfi-lab-")
+        .tempdir_in(base)
+        .map_err(host("cannot make a folder for the guest"))
+}
+
+fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
+    let levels = if setup.five_levels { "" } else { ",la57=off" };
+    let ram = folder.join("ram");
+    let mut command = if setup.outlives_us {
+        // A session of its own: the terminal's Ctrl-C is not meant for it.
+        let mut setsid = Command::new("setsid");
+        setsid.arg(QEMU);
+        setsid
+    } else {
+        // However we end, QEMU ends too.
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--pdeathsig", "KILL", QEMU]);
+        setpriv
+    };
+    command
+        .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .args(["-accel", accel.name(), "-cpu", &format!("max{levels}")])
+        .args(["-machine", &format!("{},memory-backend=ram", setup.machine)])
+        .args(["-m", &format!("{}M", setup.ram_mib), "-smp", &setup.cpus.to_string()])
+        .arg("-object")
+        .arg(format!(
+            "memory-backend-file,id=ram,size={}M,mem-path={},share=on",
+            setup.ram_mib,
+            ram.display()
+        ))
+        .arg("-kernel")
+        .arg(&setup.kernel)
+        .arg("-initrd")
+        .arg(folder.join("initramfs"))
+        .args(["-append", &format!("console=ttyS0 quiet loglevel=1 panic=-1 {}", setup.append)])
+        .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
+        .arg("-serial")
+        .arg(format!("file:{}", folder.join("ttyS1").display()));
+    command
+}

@@ -1,0 +1,74 @@
+//! The guest's processes: the task list, the wrappers and their children, memory maps.
+
+mod exe;
+mod maps;
+mod state;
+mod tasks;
+mod tree;
+
+pub use exe::{executable, path_of};
+pub use maps::{Mapping, maps};
+pub use state::State;
+pub use tasks::{Task, reread, tasks};
+pub use tree::ProcessTree;
+
+use crate::kernel::KernelError;
+
+/// No process fits what was asked for, or more than one.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The kernel's structures could not be followed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No process has this id.
+    #[error(
+        "no process {0} in the guest; 'vmfi list' shows the wrappers, 'vmfi list --all' every process"
+    )]
+    NoProcess(i32),
+    /// The process is there, but under another name.
+    #[error(
+        "process {pid} is '{comm}', not '{wanted}'; give the wrapper's process id, or --direct if it is the victim itself"
+    )]
+    NotAWrapper {
+        /// The id given.
+        pid: i32,
+        /// The process's name.
+        comm: String,
+        /// A wrapper's name.
+        wanted: String,
+    },
+    /// The wrapper has no child.
+    #[error("wrapper {0} has no child: the victim has ended, or has not started yet")]
+    NoChild(i32),
+    /// The wrapper has several.
+    #[error("wrapper {pid} has {} descendants: {}; choose one with --child PID", .children.len(), named(.children))]
+    SeveralChildren {
+        /// The wrapper.
+        pid: i32,
+        /// Their ids and names.
+        children: Vec<(i32, String)>,
+    },
+    /// The process given is no descendant of the wrapper.
+    #[error("process {child} is no descendant of wrapper {pid}")]
+    NotItsChild {
+        /// The wrapper.
+        pid: i32,
+        /// What was given.
+        child: i32,
+    },
+    /// It has no memory any more, or never had.
+    #[error("process {pid} ('{comm}') has no memory of its own: {why}")]
+    NoMemory {
+        /// The process.
+        pid: i32,
+        /// Its name.
+        comm: String,
+        /// What it is instead.
+        why: &'static str,
+    },
+}
+
+fn named(children: &[(i32, String)]) -> String {
+    let named: Vec<_> = children.iter().map(|(pid, comm)| format!("{pid} ({comm})")).collect();
+    named.join(", ")
+}

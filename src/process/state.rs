@@ -1,0 +1,59 @@
+//! What a task does, as `ps` names it.
+
+use std::fmt;
+
+/// A task's state, from `__state` and `exit_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State(char);
+
+/// Bits of `task_struct.__state` and `exit_state` (include/linux/sched.h): what /proc reports is
+/// the highest of the first seven.
+const REPORTED: u32 = 0x7f;
+const UNINTERRUPTIBLE: u32 = 0x2;
+const NO_LOAD: u32 = 0x400;
+/// Waits for a sleeping lock on a real-time kernel; reported as uninterruptible.
+const RTLOCK_WAIT: u32 = 0x1000;
+/// In the order of the bits, after running.
+const LETTERS: &[u8] = b"RSDTtXZP";
+
+impl State {
+    /// As `task_state_index` in include/linux/sched.h has it.
+    pub fn new(state: u32, exit_state: u32) -> Self {
+        if state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE | NO_LOAD {
+            return Self('I');
+        }
+        let waits = if state & RTLOCK_WAIT != 0 { UNINTERRUPTIBLE } else { 0 };
+        let highest = 32 - ((state | exit_state | waits) & REPORTED).leading_zeros();
+        Self(LETTERS[highest as usize] as char)
+    }
+
+    /// Whether it has ended and waits for its parent to notice.
+    pub fn zombie(self) -> bool {
+        matches!(self.0, 'Z' | 'X')
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_those_of_ps() {
+        let letter = |state, exit| State::new(state, exit).to_string();
+        assert_eq!(letter(0, 0), "R");
+        assert_eq!(letter(1, 0), "S");
+        assert_eq!(letter(2, 0), "D");
+        assert_eq!(letter(0x402, 0), "I");
+        assert_eq!(letter(0x104, 0), "T");
+        assert_eq!(letter(8, 0), "t");
+        assert_eq!(letter(0x80, 0x20), "Z");
+        assert_eq!(letter(0x40, 0), "P");
+        assert_eq!(letter(!NO_LOAD, u32::MAX), "P");
+    }
+}

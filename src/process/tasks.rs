@@ -1,0 +1,104 @@
+//! The task list, from `init_task` round.
+//!
+//! The guest changes the list while it is walked: each step checks the link back, and a walk
+//! that met a change begins again.
+
+use super::{ProcessError, State};
+use crate::address::Gva;
+use crate::arch::VirtualMemory;
+use crate::guest::Guest;
+use crate::kernel::{KernelError, TaskLayout, field, sanitized};
+
+/// How many processes are followed: pid_max is at most 4 Mi, a list this long is a damaged one.
+const LIMIT: usize = 4 << 20;
+/// How often a walk that met a change begins again.
+const TRIES: usize = 20;
+
+/// A process: a thread group's leader. Threads are not listed.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its `struct task_struct`.
+    pub at: Gva,
+    /// Process id.
+    pub pid: i32,
+    /// The parent's process id; 0 for those that the kernel started.
+    pub parent: i32,
+    /// Its name, fit for a terminal.
+    pub comm: String,
+    /// What it does.
+    pub state: State,
+    /// When it started, in ns on the guest's monotonic clock. With `pid` this tells a process
+    /// from a later one of the same id.
+    pub start_time: u64,
+    /// Its `struct mm_struct`; none for kernel threads and zombies.
+    pub mm: Option<Gva>,
+}
+
+impl Task {
+    /// Whether `other`, read later, is the same program in the same process: neither ended nor
+    /// replaced by exec.
+    pub fn same_program(&self, other: &Self) -> bool {
+        let identity = |task: &Self| (task.at, task.pid, task.start_time, task.mm);
+        identity(self) == identity(other)
+    }
+}
+
+/// Every process of the guest, in the list's order, which is that of their start.
+pub fn tasks(guest: &Guest) -> Result<Vec<Task>, ProcessError> {
+    let mut failed = None;
+    for _ in 0..TRIES {
+        match walk(guest) {
+            Ok(tasks) => return Ok(tasks),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let at = guest.kernel().symbol("init_task")?;
+    Err(failed.unwrap_or(KernelError::Damaged { what: "task list", at }).into())
+}
+
+/// The task at the place of `task`, as it is now.
+pub fn reread(guest: &Guest, task: &Task) -> Result<Task, KernelError> {
+    read(&guest.kernel_memory(), &guest.kernel().layouts.task, task.at)
+}
+
+fn walk(guest: &Guest) -> Result<Vec<Task>, KernelError> {
+    let view = guest.kernel_memory();
+    let layout = &guest.kernel().layouts.task;
+    let first = field(guest.kernel().symbol("init_task")?, layout.tasks)?;
+    let mut tasks = Vec::new();
+    let mut link = first;
+    for _ in 0..LIMIT {
+        let next = Gva(view.read_u64(link)?);
+        // `struct list_head` is `next`, then `prev`.
+        let back = Gva(view.read_u64(field(next, 8)?)?);
+        if back != link {
+            return Err(KernelError::Damaged { what: "task list", at: next });
+        }
+        if next == first {
+            return Ok(tasks);
+        }
+        let at = next.0.checked_sub(layout.tasks).map(Gva);
+        let at = at.ok_or(KernelError::Damaged { what: "task list", at: next })?;
+        tasks.push(read(&view, layout, at)?);
+        link = next;
+    }
+    Err(KernelError::Damaged { what: "task list", at: link })
+}
+
+fn read(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<Task, KernelError> {
+    let word = |offset| Ok::<_, KernelError>(view.read_u64(field(at, offset)?)?);
+    let half = |offset| Ok::<_, KernelError>(view.read_u32(field(at, offset)?)?);
+    let parent = Gva(word(layout.real_parent)?);
+    let comm = view.read_string(field(at, layout.comm)?, layout.comm_size as usize)?;
+    let mm = Gva(word(layout.mm)?);
+    Ok(Task {
+        at,
+        pid: half(layout.tgid)? as i32,
+        // The parent may be a thread; its process is meant.
+        parent: view.read_u32(field(parent, layout.tgid)?)? as i32,
+        comm: sanitized(&comm),
+        state: State::new(half(layout.state)?, half(layout.exit_state)?),
+        start_time: word(layout.start_time)?,
+        mm: (mm.0 != 0).then_some(mm),
+    })
+}

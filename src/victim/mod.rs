@@ -1,0 +1,169 @@
+//! The program under test: its file, where it was loaded, and the proof that the program in guest
+//! RAM is the file given.
+
+mod file;
+mod identity;
+
+pub use file::find;
+
+use crate::address::Gva;
+use crate::arch::VirtualMemory;
+use crate::guest::Guest;
+use crate::kernel::{KernelError, field};
+use crate::process::{Mapping, ProcessError, Task, executable, maps};
+use crate::symbols::{ElfFile, SymbolError};
+use std::path::PathBuf;
+
+const PAGE: u64 = 4096;
+
+/// The victim's program is not known, or not the one given.
+#[derive(Debug, thiserror::Error)]
+pub enum VictimError {
+    /// The kernel's structures could not be followed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The process has no memory.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its file cannot be used, or lacks a symbol.
+    #[error(transparent)]
+    Symbol(#[from] SymbolError),
+    /// No file was given and none lies about.
+    #[error("the victim's program is needed for its symbols: give --victim a copy of the guest's {exe}{}", looked(.looked_at))]
+    NoFile {
+        /// The program's path in the guest.
+        exe: String,
+        /// Where a copy was looked for.
+        looked_at: Vec<PathBuf>,
+    },
+    /// Another program.
+    #[error(
+        "{path} is not the program that process {pid} runs ({exe} in the guest): {how}; give --victim that one"
+    )]
+    OtherProgram {
+        /// The file given.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
+        /// The program's path in the guest.
+        exe: String,
+        /// What differs.
+        how: String,
+    },
+    /// A symbol's address that no address space has.
+    #[error("symbol '{0}' lies outside of the address space")]
+    OutOfSpace(String),
+}
+
+fn looked(paths: &[PathBuf]) -> String {
+    let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    if shown.is_empty() { String::new() } else { format!(" (not found: {})", shown.join(", ")) }
+}
+
+/// A process's memory, whatever program it runs.
+pub struct VictimMemory<'g> {
+    /// The guest it runs in.
+    pub guest: &'g Guest,
+    /// The process.
+    pub task: Task,
+    /// Its memory map.
+    pub mappings: Vec<Mapping>,
+    mm: Gva,
+    view: VirtualMemory<'g>,
+}
+
+impl<'g> VictimMemory<'g> {
+    /// The memory of `task`, as it is now.
+    pub fn open(guest: &'g Guest, task: Task) -> Result<Self, VictimError> {
+        let mm = task.mm.ok_or_else(|| no_memory(&task))?;
+        let kernel = guest.kernel();
+        let pgd = Gva(guest
+            .kernel_memory()
+            .read_u64(field(mm, kernel.layouts.mm.pgd)?)
+            .map_err(KernelError::from)?);
+        let space = kernel.space_of(guest.memory(), pgd)?;
+        let mappings = maps(guest, mm)?;
+        let view = VirtualMemory { memory: guest.memory(), space };
+        Ok(Self { guest, task, mappings, mm, view })
+    }
+
+    /// Its memory as the program sees it.
+    pub fn view(&self) -> &VirtualMemory<'g> {
+        &self.view
+    }
+
+    /// The mapping that holds `gva`.
+    pub fn mapping(&self, gva: Gva) -> Option<&Mapping> {
+        self.mappings.iter().find(|mapping| mapping.holds(gva))
+    }
+
+    /// The path of its program in the guest.
+    pub fn executable(&self) -> Result<String, KernelError> {
+        Ok(executable(self.guest, &self.task)?.unwrap_or_default())
+    }
+
+    /// The `struct file` of its program.
+    fn program(&self) -> Result<Gva, KernelError> {
+        let at = field(self.mm, self.guest.kernel().layouts.mm.exe_file)?;
+        Ok(Gva(self.guest.kernel_memory().read_u64(at)?))
+    }
+}
+
+fn no_memory(task: &Task) -> ProcessError {
+    let why = if task.state.zombie() {
+        "it has ended and is a zombie"
+    } else {
+        "it is a thread of the kernel, or is ending"
+    };
+    ProcessError::NoMemory { pid: task.pid, comm: task.comm.clone(), why }
+}
+
+/// The victim: a process, and the file it was started from, proved to agree.
+pub struct Victim<'g> {
+    /// Its memory.
+    pub memory: VictimMemory<'g>,
+    elf: ElfFile,
+    /// What the loader added to every address of the file.
+    bias: u64,
+}
+
+impl<'g> Victim<'g> {
+    /// Proves that the program in `memory` is `elf`.
+    pub fn open(memory: VictimMemory<'g>, elf: ElfFile) -> Result<Self, VictimError> {
+        let other = |how| -> Result<VictimError, VictimError> {
+            let (path, pid) = (elf.path().to_owned(), memory.task.pid);
+            Ok(VictimError::OtherProgram { path, pid, exe: memory.executable()?, how })
+        };
+        let Some(bias) = load_bias(&memory, &elf)? else {
+            return Err(other("nothing is mapped where its first segment would be".to_owned())?);
+        };
+        match identity::differs(memory.view(), &elf, bias) {
+            Some(how) => Err(other(how)?),
+            None => Ok(Self { memory, elf, bias }),
+        }
+    }
+
+    /// Where the victim has its symbol `name`, and its size; 0 where the file does not say.
+    pub fn symbol(&self, name: &str) -> Result<(Gva, u64), VictimError> {
+        let symbol = self.elf.symbol(name)?;
+        let gva = Gva(symbol.address).checked_add(self.bias);
+        let gva = gva.ok_or_else(|| VictimError::OutOfSpace(name.to_owned()))?;
+        Ok((gva, symbol.size))
+    }
+}
+
+/// What the loader added to the file's addresses: found where the program's file is mapped from
+/// the first segment's offset on. `None` where it is not.
+fn load_bias(memory: &VictimMemory, elf: &ElfFile) -> Result<Option<u64>, KernelError> {
+    let program = memory.program()?;
+    let Some(first) = elf.segments().first() else { return Ok(None) };
+    let page = |address: u64| address - address % PAGE;
+    let starts = |mapping: &&Mapping| {
+        mapping.file == Some(program) && mapping.file_offset == page(first.file_offset)
+    };
+    let found = memory.mappings.iter().find(starts).and_then(|mapping| {
+        let bias = mapping.start.0.checked_sub(page(first.address))?;
+        (bias == 0 || elf.position_independent()).then_some(bias)
+    });
+    Ok(found)
+}
