@@ -17,9 +17,13 @@ if [ -e "$image" ]; then
 fi
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | sort -u | head -n 1)
+# The mirror that serves this machine's own release, told by its sources alone.
+codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null |
+    awk -v codename="$codename" '$2 == codename || $2 == "stable" || $2 == "unstable" { print $1 }' |
+    sort -u | grep /debian/ | head -n 1)
 if [ -z "$mirror" ]; then
-    echo "kernel.sh: apt knows no Debian mirror: run 'apt-get update' (as root), or give KERNEL=PATH" >&2
+    echo "kernel.sh: apt's sources name no Debian mirror: give KERNEL=PATH" >&2
     exit 1
 fi
 

@@ -1,0 +1,75 @@
+# vmfi: build, try and test. `make help` lists the targets.
+
+# The guest kernel of the demo and the tests; by default Debian's cloud kernels, downloaded and
+# unpacked under target/, not installed.
+KERNEL ?=
+export KERNEL
+
+WRAPPER := target/guest/wrapper
+FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie
+KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
+CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
+
+.PHONY: help build demo demo-stop test test-full-size lint setup fixtures clean
+
+help:
+	@echo "make build            target/release/vmfi and target/guest/wrapper"
+	@echo "make demo             boot a guest, inject into the solver, show what came of it"
+	@echo "make demo-stop        stop the guest that the demo left running"
+	@echo "make test             every test, those on live guests included"
+	@echo "make test-full-size   the solver at the paper's size, 100 x 200 x 100"
+	@echo "make lint             formatting and clippy"
+	@echo "KERNEL=PATH           use this guest kernel"
+
+build: $(WRAPPER)
+	cargo build --release --locked
+
+# Cargo knows best what is up to date; the copy changes only when the wrapper does.
+.PHONY: FORCE
+$(WRAPPER): FORCE
+	@cargo build --quiet --release --locked --manifest-path guest-wrapper/Cargo.toml --target-dir target/guest-build
+	@mkdir -p $(@D)
+	@cmp -s target/guest-build/release/wrapper $@ || cp target/guest-build/release/wrapper $@
+
+fixtures: $(FIXTURES)
+
+target/fixtures/hpccg: fixtures/hpccg/hpccg.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $< -lm
+
+target/fixtures/holder: fixtures/holder/holder.c fixtures/holder/other.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $^
+
+target/fixtures/holder-pie: fixtures/holder/holder.c fixtures/holder/other.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static-pie -fPIE -o $@ $^
+
+setup:
+	@scripts/setup.sh
+
+target/kernels/%/vmlinuz: | setup
+	@scripts/kernel.sh $*
+
+demo: setup build target/fixtures/hpccg $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
+	@cargo run --quiet --release --locked --example demo
+
+demo-stop:
+	@cargo run --quiet --release --locked --example demo -- stop
+
+test: setup lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
+	cargo test --release --locked
+
+test-full-size: target/fixtures/hpccg
+	target/fixtures/hpccg 100 200 100 | tee target/full-size.txt
+	grep -qx 'Number of iterations: 74' target/full-size.txt
+	grep -qx 'Final residual: 8.97885e-08' target/full-size.txt
+
+lint:
+	cargo fmt --check
+	cargo fmt --check --manifest-path guest-wrapper/Cargo.toml
+	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --manifest-path guest-wrapper/Cargo.toml --target-dir target/guest-build -- -D warnings
+
+clean:
+	cargo clean
