@@ -8,6 +8,7 @@ use crate::memory::{Access, GuestMemory, MappedFile, MemoryError, RegionMap};
 use crate::symbols::MapFile;
 use crate::vmm::Layout;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The firmware keeps the end of RAM below the hole to itself: some 200 KiB with SeaBIOS, some
 /// MiB with others.
@@ -42,6 +43,14 @@ pub enum GuestError {
         "the layout {0} is not proved: the guest kernel has RAM elsewhere; give the right --ram-layout and --ram-size"
     )]
     LayoutNotProved(Layout),
+    /// The layout given is wrong, and another one is proved.
+    #[error("--ram-layout {given} is wrong: the guest's RAM is laid out as {proved}")]
+    OtherLayout {
+        /// What was given.
+        given: Layout,
+        /// What the kernel says.
+        proved: Layout,
+    },
 }
 
 /// A guest whose memory is mapped and whose kernel is understood.
@@ -54,12 +63,18 @@ impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
         let mut memory = MappedFile::open(&options.memory, options.access)?;
+        let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
+        let ram = options.ram_size.unwrap_or(memory.length());
         let mut failed = None;
-        for (layout, regions) in layouts(options, memory.length())? {
+        for (layout, regions) in layouts(options.layout, ram)? {
             memory.set_regions(regions)?;
-            match understand(&memory, options, layout) {
-                Ok(kernel) => return Ok(Self { memory, kernel }),
-                Err(error) => failed = Some(further(failed, error)),
+            match (understand(&memory, &map, layout), options.layout) {
+                (Ok(kernel), None) => return Ok(Self { memory, kernel }),
+                (Ok(kernel), Some(given)) if given == layout => return Ok(Self { memory, kernel }),
+                (Ok(_), Some(given)) => {
+                    return Err(GuestError::OtherLayout { given, proved: layout });
+                }
+                (Err(error), _) => failed = Some(further(failed, error)),
             }
         }
         Err(failed.unwrap_or(GuestError::Kernel(KernelError::NoKernel)))
@@ -81,15 +96,11 @@ impl Guest {
     }
 }
 
-/// The layouts to try, each with its regions; those that come out alike only once.
-fn layouts(
-    options: &GuestOptions,
-    file_length: u64,
-) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
-    let ram = options.ram_size.unwrap_or(file_length);
-    let tried: Vec<_> = options.layout.map_or_else(|| Layout::all().collect(), |one| vec![one]);
+/// The layouts to try for `ram` bytes, each with its regions; those that come out alike only once.
+/// The one given comes first: the others tell why it fails.
+fn layouts(given: Option<Layout>, ram: u64) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
     let mut different: Vec<(Layout, RegionMap)> = Vec::new();
-    for layout in tried {
+    for layout in given.into_iter().chain(Layout::all()) {
         let regions = layout.regions(ram)?;
         if different.iter().all(|(_, other)| *other != regions) {
             different.push((layout, regions));
@@ -100,10 +111,9 @@ fn layouts(
 
 fn understand(
     memory: &MappedFile,
-    options: &GuestOptions,
+    map: &Arc<MapFile>,
     layout: Layout,
 ) -> Result<Kernel, GuestError> {
-    let map = MapFile::read(&options.system_map).map_err(KernelError::from)?;
     let kernel = Kernel::find(memory, map)?;
     let ram = kernel::system_ram(&kernel, memory)?;
     if !agrees(memory.regions(), &ram) {

@@ -91,8 +91,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn guest(error: &GuestError) -> u8 {
     match error {
-        GuestError::Memory(_) | GuestError::LayoutNotProved(_) => RAM,
         GuestError::Kernel(_) => KERNEL,
+        _ => RAM,
     }
 }
 

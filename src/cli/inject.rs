@@ -58,7 +58,6 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
     let gva = symbol
         .checked_offset(offset)
         .ok_or_else(|| UsageError(format!("{} + {offset} wraps", args.symbol)))?;
-    warn_outside(&args.symbol, size, offset, fault.size());
     let order = Injection {
         pid: args.victim.pid,
         symbol: &args.symbol,
@@ -70,6 +69,7 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
         dry_run: args.dry_run,
     };
     let receipt = inject(&victim.memory, &order)?;
+    warn_outside(&args.symbol, size, offset, receipt.size);
     if json { output::json(&receipt) } else { output::text(&shown(&receipt)) }
 }
 

@@ -17,6 +17,7 @@ use crate::symbols::{MapFile, SymbolError};
 use crate::types::{Btf, TypesError};
 use find::Located;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The largest BTF that is read: today's are 4 to 8 MB.
 const BTF_LIMIT: u64 = 64 << 20;
@@ -105,7 +106,7 @@ pub struct Kernel {
     /// Where its image lies.
     located: Located,
     /// Its symbols.
-    map: MapFile,
+    map: Arc<MapFile>,
     /// Where members lie.
     pub layouts: Layouts,
 }
@@ -113,14 +114,14 @@ pub struct Kernel {
 impl Kernel {
     /// Finds the kernel that `map` describes in `memory`, and proves it: its own page tables map
     /// the banner back to where it was found, its BTF reads, and its first task is one.
-    pub fn find(memory: &dyn GuestMemory, map: MapFile) -> Result<Self, KernelError> {
+    pub fn find(memory: &dyn GuestMemory, map: &Arc<MapFile>) -> Result<Self, KernelError> {
         if map.length() < STUB {
             return Err(KernelError::Stub { path: map.path().to_owned(), length: map.length() });
         }
         let mut proved: Option<(Located, Layouts)> = None;
         let mut failed = None;
-        for located in find::candidates(memory, &map)? {
-            match prove(memory, &map, &located) {
+        for located in find::candidates(memory, map)? {
+            match prove(memory, map, &located) {
                 Err(error) => failed = Some(error),
                 Ok(layouts) => {
                     if let Some((other, _)) = &proved {
@@ -131,10 +132,10 @@ impl Kernel {
             }
         }
         let Some((located, layouts)) = proved else {
-            return Err(failed.unwrap_or_else(|| find::explain(memory, &map)));
+            return Err(failed.unwrap_or_else(|| find::explain(memory, map)));
         };
         let view = VirtualMemory { memory, space: located.space };
-        let banner = view.read_string(slid(&map, &located, "linux_banner")?, 256)?;
+        let banner = view.read_string(slid(map, &located, "linux_banner")?, 256)?;
         let banner = sanitized(&banner);
         log::debug!("kernel: {banner}");
         log::debug!(
@@ -143,7 +144,7 @@ impl Kernel {
             located.space.format.name,
             located.slide
         );
-        Ok(Self { banner, located, map, layouts })
+        Ok(Self { banner, located, map: Arc::clone(map), layouts })
     }
 
     /// Where the kernel has its symbol `name` now.

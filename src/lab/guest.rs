@@ -3,6 +3,7 @@
 use super::console::Console;
 use super::{Accel, Initramfs, LabError, host};
 use flate2::read::GzDecoder;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -67,7 +68,25 @@ impl LabGuest {
     }
 
     /// The same, with the given accelerator.
-    pub fn boot_with(setup: &Setup, files: &Initramfs, accel: Accel) -> Result<Self, LabError> {
+    pub(super) fn boot_with(
+        setup: &Setup,
+        files: &Initramfs,
+        accel: Accel,
+    ) -> Result<Self, LabError> {
+        let mut guest = Self::start_with(setup, files, accel)?;
+        match guest.wait_for("vmfi-lab-ready", setup.boot_limit) {
+            Ok(_) => Ok(guest),
+            Err(LabError::Ended(_)) => Err(LabError::Ended(guest.complaint())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts `setup` with `files` and does not wait for anything.
+    pub fn start(setup: &Setup, files: &Initramfs) -> Result<Self, LabError> {
+        Self::start_with(setup, files, Accel::choose(&setup.kernel)?)
+    }
+
+    fn start_with(setup: &Setup, files: &Initramfs, accel: Accel) -> Result<Self, LabError> {
         let folder = folder(setup.ram_mib)?;
         let initramfs = folder.path().join("initramfs");
         std::fs::write(&initramfs, files.build()?).map_err(host("cannot write the initramfs"))?;
@@ -80,17 +99,25 @@ impl LabGuest {
         let piped = || LabError::Ended("it has no console".to_owned());
         let stdin = qemu.stdin.take().ok_or_else(piped)?;
         let console = Console::new(qemu.stdout.take().ok_or_else(piped)?);
-        let mut guest = Self { qemu, stdin, console, folder, accel };
-        match guest.wait_for("vmfi-lab-ready", setup.boot_limit) {
-            Ok(_) => Ok(guest),
-            Err(LabError::Ended(_)) => Err(LabError::Ended(guest.complaint())),
-            Err(error) => Err(error),
-        }
+        Ok(Self { qemu, stdin, console, folder, accel })
     }
 
     /// The file that is the guest's RAM.
     pub fn ram(&self) -> PathBuf {
         self.folder.path().join("ram")
+    }
+
+    /// QEMU's process id on the host.
+    pub fn process_id(&self) -> u32 {
+        self.qemu.id()
+    }
+
+    /// Halts the whole VM, or lets it go on, by stopping its process.
+    pub fn halt(&self, halted: bool) -> Result<(), LabError> {
+        let signal = if halted { Signal::STOP } else { Signal::CONT };
+        let id = i32::try_from(self.process_id()).ok().and_then(Pid::from_raw);
+        let sent = id.map_or(Ok(()), |id| kill_process(id, signal));
+        sent.map_err(|error| host("cannot signal QEMU")(error.into()))
     }
 
     /// How QEMU runs it.

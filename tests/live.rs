@@ -1,0 +1,494 @@
+//! The claims, on live guests: two kernels, four and five levels, KASLR on and off, two CPUs, RAM
+//! on both sides of 4 GiB. What the guest itself says is the truth that each is held against.
+
+mod common;
+
+use common::{Ran, boot, built, kernels, project, system_map, vmfi};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use vmfi::lab::{LabGuest, Setup};
+
+const WRITTEN: u64 = 0x2222_2222_2222_2222;
+
+/// A guest, and what a user types to reach it.
+struct Live {
+    guest: LabGuest,
+    map: PathBuf,
+}
+
+impl Live {
+    fn new(setup: &Setup) -> Self {
+        let map = system_map(&setup.kernel);
+        Self { guest: boot(setup), map }
+    }
+
+    fn vmfi(&self, arguments: &[&str]) -> Ran {
+        self.vmfi_with_map(&self.map, arguments)
+    }
+
+    fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
+        let (ram, fixtures) = (self.guest.ram(), built("fixtures"));
+        let mut all = vec!["-m", ram.to_str().unwrap(), "--system-map", map.to_str().unwrap()];
+        all.extend(arguments);
+        if matches!(arguments[0], "inject" | "read") && !arguments.contains(&"--victim") {
+            all.extend(["--victim", fixtures.to_str().unwrap()]);
+        }
+        vmfi(all)
+    }
+
+    /// Starts `program` under the wrapper, waits for its first line, and gives the process ids of
+    /// the wrapper and its child.
+    fn start(&mut self, program: &str) -> (i64, i64) {
+        let ready = "until [ $(wc -l </out) -ge 3 ]; do sleep 0.1; done; cat /out";
+        let command = format!("/wrapper {program} >/out 2>&1 & sleep 0.1; {ready}");
+        let lines = self.guest.run(&command).unwrap();
+        let number = |label: &str| {
+            let line = lines.iter().find_map(|line| line.strip_prefix(label));
+            line.unwrap_or_else(|| panic!("no '{label}' in {lines:?}")).parse().unwrap()
+        };
+        (number("wrapper: pid "), number("wrapper: child "))
+    }
+
+    /// The victim's bytes at `gva` as the guest's own kernel reads them.
+    fn guest_reads(&mut self, pid: i64, gva: u64, size: u64) -> String {
+        let from = format!("if=/proc/{pid}/mem bs=1 skip=$(({gva})) count={size}");
+        self.dump(&from)
+    }
+
+    /// The guest-physical address of `gva` by the guest's own pagemap.
+    fn pagemap(&mut self, pid: i64, gva: u64) -> u64 {
+        let entry =
+            self.dump(&format!("if=/proc/{pid}/pagemap bs=8 skip=$(({gva} / 4096)) count=1"));
+        let entry = u64::from_str_radix(&entry, 16).unwrap().swap_bytes();
+        assert_eq!(entry >> 63, 1, "{gva:#x} is not present for the guest");
+        (entry & ((1 << 55) - 1)) << 12 | gva & 0xfff
+    }
+
+    fn dump(&mut self, from: &str) -> String {
+        let lines = self.guest.run(&format!("dd {from} 2>/dev/null | od -An -v -tx1")).unwrap();
+        lines.concat().split_whitespace().collect()
+    }
+}
+
+fn number(text: &Value) -> u64 {
+    let digits = text.as_str().unwrap().strip_prefix("0x").unwrap();
+    u64::from_str_radix(digits, 16).unwrap()
+}
+
+/// Process id, parent's id and name of every process that lives long enough to be compared: not
+/// of the kernel's workers, whose names change with their work.
+fn steady(processes: impl Iterator<Item = (i64, i64, String)>) -> BTreeSet<(i64, i64, String)> {
+    processes.filter(|(_, _, comm)| !comm.starts_with("kworker") && comm != "ps").collect()
+}
+
+/// What the guest's own /proc says: `ps` cuts and decorates names.
+fn of_guest(live: &mut Live) -> BTreeSet<(i64, i64, String)> {
+    let lines = live.guest.run("ps -o pid,ppid,comm").unwrap();
+    let parse = |line: &String| {
+        let mut words = line.split_whitespace();
+        let mut number = || words.next().unwrap().parse::<i64>().ok();
+        let (pid, parent) = (number()?, number()?);
+        Some((pid, parent, words.collect::<Vec<_>>().join(" ")))
+    };
+    steady(lines.iter().filter_map(parse))
+}
+
+fn of_vmfi(live: &Live) -> BTreeSet<(i64, i64, String)> {
+    let all = live.vmfi(&["list", "--all", "--json"]).json();
+    let parse = |process: &Value| {
+        let comm = process["comm"].as_str().unwrap().to_owned();
+        (process["pid"].as_i64().unwrap(), process["ppid"].as_i64().unwrap(), comm)
+    };
+    steady(all.as_array().unwrap().iter().map(parse))
+}
+
+/// `list --all` is the guest's own `ps`. Processes come and go between the two looks, so the
+/// looks are repeated until they agree.
+fn processes_agree(live: &mut Live) {
+    let mut looks = Vec::new();
+    for _ in 0..5 {
+        let (inside, outside) = (of_guest(live), of_vmfi(live));
+        assert!(outside.len() > 20, "{outside:?}");
+        if inside == outside {
+            return;
+        }
+        looks.push((inside, outside));
+    }
+    let (inside, outside) = looks.pop().unwrap();
+    panic!(
+        "only in the guest: {:?}, only from outside: {:?}",
+        &inside - &outside,
+        &outside - &inside
+    );
+}
+
+/// One wrapper with one child, states and executables as they are.
+fn wrapper_is_listed(live: &Live, pid: i64, child: i64, program: &str) {
+    let listed = live.vmfi(&["list", "--json"]).json();
+    let expected = serde_json::json!([{
+        "pid": pid, "comm": "wrapper", "state": "S", "exe": "/wrapper",
+        "children": [{
+            "pid": child, "comm": &program[1..], "state": "S", "exe": program,
+        }],
+    }]);
+    assert_eq!(listed, expected);
+    let text = live.vmfi(&["list"]);
+    assert!(text.stdout.contains("/wrapper") && text.stdout.contains(program), "{}", text.stdout);
+}
+
+/// An injection lands where the guest's pagemap says, and the guest reads what was written.
+fn injection_lands(live: &mut Live, pid: i64, child: i64) {
+    let wrapper = pid.to_string();
+    let receipt = live.vmfi(&["inject", &wrapper, "value", "-2", "4", "2", "--json"]).json();
+    let gva = number(&receipt["gva"]);
+    assert_eq!(receipt["before"], "22222222");
+    assert_eq!(receipt["after"], "feffffff");
+    assert_eq!(receipt["read_back"], "feffffff");
+    assert_eq!(receipt["overwritten"], false);
+    assert_eq!(receipt["atomic"], true);
+    assert_eq!(receipt["victim_pid"], child);
+    assert_eq!(number(&receipt["gpa"]), live.pagemap(child, gva));
+    assert_eq!(live.guest_reads(child, gva - 2, 8), "2222feffffff2222");
+    let read = live.vmfi(&["read", &wrapper, "value", "--json"]).json();
+    assert_eq!(read["bytes"], "2222feffffff2222");
+    assert_eq!(read["gva"], format!("{:#x}", gva - 2));
+}
+
+/// A value that crosses a page lands in both, wherever they lie.
+fn page_crossing_lands(live: &mut Live, pid: i64, child: i64) {
+    let receipt = live
+        .vmfi(&["inject", &pid.to_string(), "pages", "0x0807060504030201", "8", "0xffc", "--json"])
+        .json();
+    assert_eq!(receipt["before"], "33".repeat(8));
+    assert_eq!(receipt["atomic"], false);
+    let gva = number(&receipt["gva"]);
+    assert_eq!(gva % 4096, 4092);
+    assert_eq!(live.guest_reads(child, gva, 8), "0102030405060708");
+}
+
+/// The status block that later work builds on, read like any symbol.
+fn wrapper_status_is_read(live: &Live, pid: i64, child: i64) {
+    let wrapper = built("guest/wrapper");
+    let status = ["read", "--direct", &pid.to_string(), "vmfi_wrapper_status", "--json"];
+    let status = [&status[..], &["--victim", wrapper.to_str().unwrap()]].concat();
+    let bytes = live.vmfi(&status).json()["bytes"].as_str().unwrap().to_owned();
+    assert_eq!(&bytes[..16], "564d464957524150", "VMFIWRAP");
+    assert_eq!(&bytes[16..32], "0100000002000000", "version 1, running");
+    assert_eq!(bytes[32..40], hex(&(child as u32).to_le_bytes()));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All that a user does, on one guest, with a program at fixed addresses and with one that the
+/// kernel loads anywhere.
+fn whole_thread(setup: &Setup) {
+    let mut live = Live::new(setup);
+    live.vmfi(&["list"]).fails_with(5);
+    for program in ["/holder", "/holder-pie"] {
+        let (pid, child) = live.start(program);
+        wrapper_is_listed(&live, pid, child, program);
+        wrapper_status_is_read(&live, pid, child);
+        injection_lands(&mut live, pid, child);
+        page_crossing_lands(&mut live, pid, child);
+        processes_agree(&mut live);
+        live.guest.run(&format!("kill {child}; sleep 0.2")).unwrap();
+        let wrapper = pid.to_string();
+        live.vmfi(&["inject", &wrapper, "value", "6", "4", "0"]).fails_with(5);
+    }
+}
+
+fn on_each_kernel(change: impl Fn(&mut Setup)) {
+    for kernel in kernels() {
+        let mut setup = Setup::new(&kernel);
+        change(&mut setup);
+        whole_thread(&setup);
+    }
+}
+
+#[test]
+fn five_levels_with_kaslr_on_two_cpus() {
+    on_each_kernel(|setup| setup.cpus = 2);
+}
+
+#[test]
+fn five_levels_without_kaslr() {
+    on_each_kernel(|setup| setup.append = "nokaslr".to_owned());
+}
+
+#[test]
+fn four_levels_with_kaslr() {
+    on_each_kernel(|setup| setup.five_levels = false);
+}
+
+#[test]
+fn four_levels_without_kaslr() {
+    on_each_kernel(|setup| {
+        setup.five_levels = false;
+        setup.append = "nokaslr".to_owned();
+    });
+}
+
+/// The victim's memory on both sides of 4 GiB, with each machine type's split. 64 MiB are taken
+/// from the top of RAM; what is low is taken by a program that needs all the rest.
+#[test]
+fn ram_on_both_sides_of_four_gib() {
+    for machine in ["q35", "pc"] {
+        let ram_mib = if machine == "q35" { 2900 } else { 3700 };
+        let kernel = &kernels()[0];
+        let mut live = Live::new(&Setup { ram_mib, machine, ..Setup::new(kernel) });
+        let (pid, child) = live.start("/holder");
+        let places = sample_of_big(&mut live, pid, child);
+        let high = places.iter().filter(|gpa| **gpa >= 1 << 32).count();
+        assert!(high > 0, "{machine}: {places:x?}");
+        injection_lands(&mut live, pid, child);
+        low_memory_is_reached(&mut live);
+        // The layout that the other machine type would have is not proved.
+        let other = if machine == "q35" { "flat" } else { "q35" };
+        live.vmfi(&["list", "--ram-layout", other]).fails_with(3);
+        assert_eq!(live.vmfi(&["list", "--ram-layout", machine]).code, 0);
+    }
+}
+
+/// Where vmfi finds pages of the large array: everywhere as the guest's pagemap has it.
+fn sample_of_big(live: &mut Live, pid: i64, child: i64) -> Vec<u64> {
+    let offsets = (0..64 << 20).step_by(8 << 20);
+    offsets
+        .map(|offset: u64| {
+            let wrapper = pid.to_string();
+            let offset = offset.to_string();
+            let read = live.vmfi(&["read", &wrapper, "big", "8", &offset, "--json"]).json();
+            assert_eq!(read["bytes"], "01".repeat(8));
+            let (gva, gpa) = (number(&read["gva"]), number(&read["gpa"]));
+            assert_eq!(gpa, live.pagemap(child, gva));
+            gpa
+        })
+        .collect()
+}
+
+/// With the RAM above 4 GiB taken by a file in memory, a victim's pages lie below.
+fn low_memory_is_reached(live: &mut Live) {
+    let fill = "mkdir -p /fill; mount -t tmpfs -o size=90% fill /fill; \
+                dd if=/dev/zero of=/fill/file bs=1M count=1200 2>/dev/null; sync";
+    live.guest.run(fill).unwrap();
+    let (pid, child) = live.start("/holder");
+    let places = sample_of_big(live, pid, child);
+    assert!(places.iter().any(|gpa| *gpa < 1 << 32), "{places:x?}");
+    injection_lands(live, pid, child);
+}
+
+/// With the VM halted, exactly the receipt's bytes differ; and looking, a dry run included,
+/// changes nothing and does not make the RAM file bigger.
+#[test]
+fn nothing_but_the_receipts_bytes_changes() {
+    let mut live = Live::new(&Setup::new(&kernels()[0]));
+    let (pid, _) = live.start("/holder");
+    let wrapper = pid.to_string();
+    live.guest.halt(true).unwrap();
+    let (before, blocks) = ram_of(&live);
+    live.vmfi(&["list", "--all", "--json"]).json();
+    live.vmfi(&["read", &wrapper, "value"]);
+    let dry =
+        live.vmfi(&["inject", &wrapper, "value", "6", "4", "0", "--dry-run", "--json"]).json();
+    assert_eq!(dry["read_back"], Value::Null);
+    let (after, blocks_after) = ram_of(&live);
+    assert_eq!(blocks, blocks_after, "looking made the RAM file bigger");
+    assert!(before == after, "looking changed RAM");
+
+    let receipt = live.vmfi(&["inject", &wrapper, "value", "6", "4", "0", "--json"]).json();
+    let (written, _) = ram_of(&live);
+    let changed: Vec<_> =
+        (0..before.len()).filter(|&at| before[at] != written[at]).map(|at| at as u64).collect();
+    let gpa = number(&receipt["gpa"]);
+    assert_eq!(changed, (gpa..gpa + 4).collect::<Vec<_>>());
+    assert_eq!(receipt["before"], dry["before"]);
+    live.guest.halt(false).unwrap();
+}
+
+fn ram_of(live: &Live) -> (Vec<u8>, u64) {
+    let path = live.guest.ram();
+    let blocks = fs::metadata(&path).unwrap().blocks();
+    (fs::read(&path).unwrap(), blocks)
+}
+
+/// Every refusal: its exit code, one line that names the way out, nothing written.
+#[test]
+fn refusals() {
+    let kernel = &kernels()[0];
+    let mut live = Live::new(&Setup { cpus: 2, ..Setup::new(kernel) });
+    let (pid, child) = live.start("/holder");
+    let wrapper = pid.to_string();
+    let fails = |live: &Live, arguments: &[&str], code: i32, words: &[&str]| {
+        let ran = live.vmfi(arguments);
+        let line = ran.fails_with(code);
+        for word in words {
+            assert!(line.contains(word), "'{word}' is not in: {line}");
+        }
+    };
+    let inject = |symbol: &'static str, offset: &'static str| -> [String; 6] {
+        ["inject", &wrapper, symbol, "6", "4", offset].map(str::to_owned)
+    };
+    let at = |symbol, offset, code, words: &[&str]| {
+        let arguments = inject(symbol, offset);
+        fails(&live, &arguments.each_ref().map(String::as_str), code, words);
+    };
+    at("valeu", "0", 6, &["'valeu'", "value"]);
+    at("twin", "0", 6, &["2 places"]);
+    at("of_thread", "0", 6, &["thread-local"]);
+    at("absent", "0", 7, &["has not touched it"]);
+    at("value", "0x10000000000", 7, &["not mapped"]);
+    at("value", "0x7000000000000000", 7, &["not mapped"]);
+    at("main", "0", 7, &["read-only", "--force"]);
+    at("untouched", "0", 7, &["--force", "wait"]);
+    fails(&live, &["inject", &wrapper, "value", "256", "1", "0"], 2, &["does not fit"]);
+    fails(&live, &["inject", &wrapper, "value", "1", "0", "0"], 2, &["1 to 8"]);
+    fails(&live, &["inject", &wrapper, "value", "1", "9", "0"], 2, &["1 to 8"]);
+    fails(&live, &["inject", "1", "value", "1", "4", "0"], 5, &["'init'", "--direct"]);
+    fails(&live, &["inject", "99999", "value", "1", "4", "0"], 5, &["99999", "list"]);
+    fails(&live, &["list", "--wrapper-name", "launcher"], 5, &["'launcher'"]);
+    let other = built("fixtures/hpccg");
+    let other = other.to_str().unwrap();
+    let with_other = ["inject", &wrapper, "rtrans", "6", "4", "0", "--victim", other];
+    fails(&live, &with_other, 6, &["build-id differs", "/holder"]);
+    let folder = project("src");
+    let nowhere = ["read", &wrapper, "value", "--victim", folder.to_str().unwrap()];
+    fails(&live, &nowhere, 6, &["--victim", "/holder"]);
+    let value = ["read", &wrapper, "value", "--json"];
+    assert_eq!(live.vmfi(&value).json()["value"], WRITTEN, "a refusal wrote something");
+
+    // --direct takes the victim itself; --force what is not its own.
+    let direct = child.to_string();
+    let forced = ["inject", "--direct", &direct, "untouched", "6", "4", "8", "--force", "--json"];
+    let receipt = live.vmfi(&forced).json();
+    assert_eq!(live.guest_reads(child, number(&receipt["gva"]), 4), "06000000");
+}
+
+#[test]
+fn two_children_ask_for_a_choice() {
+    let mut live = Live::new(&Setup::new(&kernels()[0]));
+    let (pid, child) = live.start("/holder fork");
+    let wrapper = pid.to_string();
+    let listed = live.vmfi(&["list", "--json"]).json();
+    let children = listed[0]["children"].as_array().unwrap().clone();
+    assert_eq!(children.len(), 2, "{listed}");
+    let ran = live.vmfi(&["inject", &wrapper, "value", "6", "4", "0"]);
+    let line = ran.fails_with(5);
+    assert!(line.contains("--child") && line.contains(&format!("{child} (holder)")), "{line}");
+    // After the fork both share the page, until one of them writes it.
+    let chosen = ["inject", &wrapper, "pages", "6", "4", "0", "--child", &child.to_string()];
+    live.vmfi(&chosen).fails_with(7);
+    let read = ["read", &wrapper, "value", "--child", &child.to_string(), "--json"];
+    assert_eq!(live.vmfi(&read).json()["value"], WRITTEN);
+}
+
+#[test]
+fn wrong_kernels_symbols() {
+    let all = kernels();
+    let live = Live::new(&Setup::new(&all[0]));
+    let map = fs::read_to_string(&live.map).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let fails = |text: &str, words: &[&str]| {
+        let path = folder.path().join("System.map");
+        fs::write(&path, text).unwrap();
+        let ran = live.vmfi_with_map(&path, &["list"]);
+        let line = ran.fails_with(4);
+        for word in words {
+            assert!(line.contains(word), "'{word}' is not in: {line}");
+        }
+    };
+    fails(
+        "ffffffffffffffff B The real System.map is in the linux-image-<version>-dbg package\n",
+        &["stub", "kallsyms"],
+    );
+    fails(&map.replace(" linux_banner\n", " not_the_banner\n"), &["linux_banner"]);
+    // The same kernel's with the addresses that a user without rights sees.
+    let hidden: String = map.lines().map(|line| format!("{:016x}{}\n", 0, &line[16..])).collect();
+    fails(&hidden, &["root"]);
+    // As of a kernel built from other sources: the banner lies elsewhere.
+    let banner = map.lines().find(|line| line.ends_with(" linux_banner")).unwrap();
+    fails(&map.replace(banner, "ffffffff82123458 D linux_banner"), &["Linux version"]);
+    if let Some(other) = all.get(1) {
+        let ran = live.vmfi_with_map(&system_map(other), &["list"]);
+        let line = ran.fails_with(4);
+        assert!(line.contains("Linux version 6.1"), "{line}");
+    }
+    live.vmfi(&["list"]).fails_with(5);
+}
+
+/// From the first moment on: each look at a guest that is still booting ends with its own code
+/// and one line, until the wrapper can be listed.
+#[test]
+fn a_guest_that_is_still_booting() {
+    let kernel = &kernels()[0];
+    let map = system_map(kernel);
+    let mut files = common::files();
+    files.script("/wrapper /holder >/dev/null 2>&1 &");
+    let ram = tempfile::tempdir().unwrap().path().join("never-there");
+    let missing = vmfi(["-m", ram.to_str().unwrap(), "list"]);
+    missing.fails_with(4);
+    let setup = Setup::new(kernel);
+    let starting = LabGuest::start(&setup, &files).unwrap();
+    let ram = starting.ram();
+    let arguments = ["-m", ram.to_str().unwrap(), "--system-map", map.to_str().unwrap(), "list"];
+    let mut codes = BTreeSet::new();
+    for _ in 0..3000 {
+        let ran = vmfi(arguments);
+        codes.insert(ran.code);
+        if ran.code == 0 {
+            break;
+        }
+        assert!([3, 4, 5].contains(&ran.code), "{}{}", ran.stdout, ran.stderr);
+        ran.fails_with(ran.code);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(codes.contains(&0) && codes.contains(&4), "{codes:?}");
+}
+
+/// The paper's victim and its loop: the fault reaches the solver's arithmetic.
+#[test]
+fn the_solver_feels_the_fault() {
+    let mut live = Live::new(&Setup { cpus: 2, ..Setup::new(&kernels()[0]) });
+    let (pid, _) = live.start("/hpccg 30 30 30 0 100000");
+    let wrapper = pid.to_string();
+    let receipts: Vec<_> = (0..20)
+        .map(|seed: u64| {
+            let seed = seed.to_string();
+            let random = ["--random", "1..100", "--bytes", "4", "--seed", &seed, "--json"];
+            live.vmfi(&[&["inject", &wrapper, "rtrans"][..], &random].concat()).json()
+        })
+        .collect();
+    for (seed, receipt) in receipts.iter().enumerate() {
+        assert_eq!(receipt["seed"], seed);
+        assert_eq!(receipt["size"], 4);
+        assert_eq!(receipt["atomic"], true);
+        let after = receipt["after"].as_str().unwrap();
+        let value = u32::from_str_radix(after, 16).unwrap().swap_bytes();
+        assert!((1..=100).contains(&value), "{after}");
+    }
+    // rtrans is replaced at each iteration, so the victim's own values are among those replaced.
+    let before: BTreeSet<_> =
+        receipts.iter().map(|receipt| receipt["before"].to_string()).collect();
+    assert!(before.len() > 1, "{before:?}");
+    let niters =
+        |live: &Live| live.vmfi(&["read", &wrapper, "niters", "--json"]).json()["value"].as_u64();
+    let first = niters(&live);
+    live.guest.run("sleep 1").unwrap();
+    assert!(niters(&live) > first, "the solver stands still");
+}
+
+/// Nothing stays behind: no QEMU, no RAM file.
+#[test]
+fn the_lab_leaves_nothing_behind() {
+    let guest = boot(&Setup::new(&kernels()[0]));
+    let (ram, id) = (guest.ram(), guest.process_id());
+    assert!(ram.exists());
+    drop(guest);
+    assert!(!ram.exists() && !ram.parent().unwrap().exists());
+    let alive = Command::new("kill").args(["-0", &id.to_string()]).output().unwrap();
+    assert!(!alive.status.success(), "QEMU {id} still runs");
+}
