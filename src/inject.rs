@@ -2,9 +2,8 @@
 
 use crate::address::{Gpa, Gva};
 use crate::fault::Fault;
-use crate::kernel::KernelError;
 use crate::memory::{GuestMemory, MemoryError, WORD};
-use crate::process::{self, Task};
+use crate::process::{self, ProcessError};
 use crate::site::{Site, SiteError, Verdict};
 use crate::victim::VictimMemory;
 use rustix::time::{ClockId, clock_gettime};
@@ -20,20 +19,12 @@ pub enum InjectError {
     /// The place may not be written.
     #[error(transparent)]
     Site(#[from] SiteError),
-    /// The kernel's structures could not be followed.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
     /// Guest RAM could not be read or written.
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The process ended, or runs another program now.
-    #[error("the victim changed under us: process {pid} {how}; nothing was written")]
-    VictimChanged {
-        /// The process.
-        pid: i32,
-        /// What happened.
-        how: &'static str,
-    },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// Its page moved before the write.
     #[error("the page of {0} moved before it could be written; nothing was written, try again")]
     MovedBefore(Gva),
@@ -150,7 +141,7 @@ pub fn inject(victim: &VictimMemory, order: &Injection) -> Result<Receipt, Injec
         let after = order.fault.apply(&before);
         return Ok(receipt(victim, order, &site, Exchanged { before, after }, None));
     }
-    same_victim(victim)?;
+    process::still_runs(victim.guest, &victim.task)?;
     if locate().ok().as_ref() != Some(&site) {
         return Err(InjectError::MovedBefore(order.gva));
     }
@@ -163,20 +154,6 @@ pub fn inject(victim: &VictimMemory, order: &Injection) -> Result<Receipt, Injec
         return Err(InjectError::MovedAfter { gva, gpa, before, after });
     }
     Ok(receipt)
-}
-
-fn same_victim(victim: &VictimMemory) -> Result<(), InjectError> {
-    let pid = victim.task.pid;
-    let gone = InjectError::VictimChanged { pid, how: "has ended" };
-    let Ok(now) = process::reread(victim.guest, &victim.task) else { return Err(gone) };
-    let replaced = |now: &Task| now.pid == pid && now.start_time == victim.task.start_time;
-    if now.same_program(&victim.task) {
-        Ok(())
-    } else if replaced(&now) && now.mm.is_some() {
-        Err(InjectError::VictimChanged { pid, how: "runs another program now" })
-    } else {
-        Err(gone)
-    }
 }
 
 /// What was replaced by what.
@@ -242,7 +219,7 @@ impl WordPart {
 
 fn words(site: &Site) -> Vec<WordPart> {
     let mut words = Vec::new();
-    for piece in &site.pieces {
+    for piece in site.pieces() {
         let end = piece.gpa.0 + piece.length;
         let mut at = piece.gpa.0;
         while at < end {
@@ -283,7 +260,7 @@ fn receipt(
         symbol: order.symbol.to_owned(),
         offset: order.offset,
         gva: order.gva.0,
-        gpa: site.pieces.first().map_or(0, |piece| piece.gpa.0),
+        gpa: site.start().gpa.0,
         size: after.len(),
         overwritten: read_back.as_ref().is_some_and(|found| *found != after),
         before,
@@ -311,7 +288,7 @@ mod tests {
 
     fn site(pieces: &[(u64, u64)]) -> Site {
         let piece = |&(gpa, length)| Piece { gva: Gva(gpa), gpa: Gpa(gpa), length };
-        Site { pieces: pieces.iter().map(piece).collect() }
+        Site::of_pieces(piece(&pieces[0]), pieces[1..].iter().map(piece).collect())
     }
 
     fn set(memory: &Image, site: &Site, bytes: &[u8]) -> Exchanged {

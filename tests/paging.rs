@@ -59,8 +59,10 @@ impl Tables {
         for<'a> MappedPageTable<'a, Mapping>: Mapper<S>,
     {
         let base = NonNull::from(&mut self.frames[0]);
-        // SAFETY: the root is frame 0, and `base` leads to all frames.
-        let mut mapper = unsafe { MappedPageTable::new(&mut *base.as_ptr(), Mapping(base)) };
+        // SAFETY: frame 0 is there and nobody else's.
+        let root = unsafe { &mut *base.as_ptr() };
+        // SAFETY: `base` leads to every frame that the mapping gives.
+        let mut mapper = unsafe { MappedPageTable::new(root, Mapping(base)) };
         let page = Page::<S>::from_start_address(VirtAddr::new(gva)).unwrap();
         let frame = PhysFrame::<S>::from_start_address(PhysAddr::new(gpa)).unwrap();
         let parents = Flags::PRESENT | Flags::WRITABLE | Flags::USER_ACCESSIBLE;
@@ -83,7 +85,6 @@ impl Tables {
     /// The tables as the walker finds them in guest RAM.
     fn in_ram(&self) -> TablesInRam {
         let ram = Region { gpa: Gpa(0), length: RAM, offset: 0 };
-        // The crate's entries are 64-bit words; its accessors would drop what it does not know.
         let words = |table: &PageTable| table.iter().map(entry_bits).collect::<Vec<_>>();
         let words = self.frames.iter().flat_map(words).collect();
         TablesInRam { regions: RegionMap::new(vec![ram]).unwrap(), words }

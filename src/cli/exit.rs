@@ -97,7 +97,11 @@ fn guest(error: &GuestError) -> u8 {
 }
 
 fn process(error: &ProcessError) -> u8 {
-    if matches!(error, ProcessError::Kernel(_)) { KERNEL } else { PROCESS }
+    match error {
+        ProcessError::Kernel(_) => KERNEL,
+        ProcessError::Replaced(_) => CHANGED,
+        _ => PROCESS,
+    }
 }
 
 fn victim(error: &VictimError) -> u8 {
@@ -111,7 +115,7 @@ fn victim(error: &VictimError) -> u8 {
 fn inject(error: &InjectError) -> u8 {
     match error {
         InjectError::Site(_) => REFUSED,
-        InjectError::Kernel(_) => KERNEL,
+        InjectError::Process(error) => process(error),
         InjectError::Memory(_) => RAM,
         _ => CHANGED,
     }

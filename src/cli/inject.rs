@@ -7,7 +7,7 @@ use super::exit::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::VictimArgs;
+use super::victim_args::{VictimArgs, at_offset, offset_of};
 use crate::fault::{Bounds, Fault, bytes_of, draw};
 use crate::inject::{Injection, Receipt, hex, inject};
 use crate::memory::Access;
@@ -50,25 +50,22 @@ pub struct InjectArgs {
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     // What can be told without the guest comes first.
     let (fault, seed) = fault(args)?;
-    let offset = i64::try_from(args.offset.unwrap_or(0))
-        .map_err(|_| UsageError("OFFSET does not fit 64 bits".to_owned()))?;
+    let offset = offset_of(args.offset.unwrap_or(0))?;
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
-    let victim = args.victim.open(&guest, guest_args)?;
-    let (symbol, size) = victim.symbol(&args.symbol)?;
-    let gva = symbol
-        .checked_offset(offset)
-        .ok_or_else(|| UsageError(format!("{} + {offset} wraps", args.symbol)))?;
-    let order = Injection {
-        pid: args.victim.pid,
-        symbol: &args.symbol,
-        offset,
-        gva,
-        fault,
-        seed,
-        verdict: if args.force { Verdict::Waived } else { Verdict::Required },
-        dry_run: args.dry_run,
-    };
-    let receipt = inject(&victim.memory, &order)?;
+    let (receipt, size) = args.victim.with_victim(&guest, guest_args, |victim| {
+        let (symbol, size) = victim.symbol(&args.symbol)?;
+        let order = Injection {
+            pid: args.victim.pid,
+            symbol: &args.symbol,
+            offset,
+            gva: at_offset(&args.symbol, symbol, offset)?,
+            fault: fault.clone(),
+            seed,
+            verdict: if args.force { Verdict::Waived } else { Verdict::Required },
+            dry_run: args.dry_run,
+        };
+        Ok((inject(&victim.memory, &order)?, size))
+    })?;
     warn_outside(&args.symbol, size, offset, receipt.size);
     if json { output::json(&receipt) } else { output::text(&shown(&receipt)) }
 }

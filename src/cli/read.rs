@@ -4,7 +4,7 @@ use super::exit::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::VictimArgs;
+use super::victim_args::{VictimArgs, at_offset, offset_of};
 use crate::inject::{self, hex};
 use crate::memory::Access;
 use crate::site::{Site, Verdict};
@@ -33,23 +33,23 @@ pub struct ReadArgs {
 
 pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     let asked = args.num_bytes.map(size).transpose()?;
-    let offset = i64::try_from(args.offset)
-        .map_err(|_| UsageError("OFFSET does not fit 64 bits".to_owned()))?;
+    let offset = offset_of(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
-    let victim = args.victim.open(&guest, guest_args)?;
-    let (symbol, own) = victim.symbol(&args.symbol)?;
-    let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
-    let gva = symbol
-        .checked_offset(offset)
-        .ok_or_else(|| UsageError(format!("{} + {offset} wraps", args.symbol)))?;
-    let site = Site::locate(&victim.memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
-    let bytes = inject::read(guest.memory(), &site)?;
+    let (site, bytes) = args.victim.with_victim(&guest, guest_args, |victim| {
+        let (symbol, own) = victim.symbol(&args.symbol)?;
+        let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
+        let gva = at_offset(&args.symbol, symbol, offset)?;
+        let site = Site::locate(&victim.memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
+        let bytes = inject::read(guest.memory(), &site)?;
+        Ok((site, bytes))
+    })?;
+    let (gva, gpa) = (site.start().gva, site.start().gpa);
     if !json {
         return output::text(&format!("{gva}: {}{}\n", hex(&bytes), shown(value(&bytes))));
     }
     output::json(&json!({
         "gva": gva.to_string(),
-        "gpa": site.pieces.first().map(|piece| piece.gpa.to_string()),
+        "gpa": gpa.to_string(),
         "bytes": hex(&bytes),
         "value": value(&bytes),
     }))

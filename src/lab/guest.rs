@@ -3,8 +3,10 @@
 use super::console::Console;
 use super::{Accel, Initramfs, LabError, host};
 use flate2::read::GzDecoder;
-use rustix::process::{Pid, Signal, kill_process};
+use memchr::memmem;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -167,12 +169,12 @@ impl LabGuest {
         }
     }
 
-    /// Lets the guest run on without us, its files in place: its QEMU's process id and folder.
-    pub fn detach(self) -> (u32, PathBuf) {
-        let id = self.qemu.id();
+    /// Lets a guest that [outlives us](Setup::outlives_us) run on, its files in place.
+    pub fn detach(self) -> Detached {
+        let group = self.qemu.id();
         let mut this = std::mem::ManuallyDrop::new(self);
         this.folder.disable_cleanup(true);
-        (id, this.folder.path().to_owned())
+        Detached { group, folder: this.folder.path().to_owned() }
     }
 
     fn port(&self) -> PathBuf {
@@ -186,6 +188,40 @@ impl LabGuest {
             let _ = stderr.read_to_string(&mut text);
         }
         text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A guest that runs on by itself, until it ends or is [stopped](Detached::stop).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// The process group of its QEMU.
+    pub group: u32,
+    /// Its files; removed when QEMU ends.
+    pub folder: PathBuf,
+}
+
+impl Detached {
+    /// The file that is the guest's RAM.
+    pub fn ram(&self) -> PathBuf {
+        self.folder.join("ram")
+    }
+
+    /// Stops it, if it still runs, and removes its files.
+    pub fn stop(&self) -> Result<(), LabError> {
+        // The number may be another's by now: only a process that names our folder is ours.
+        let command = std::fs::read(format!("/proc/{}/cmdline", self.group)).unwrap_or_default();
+        let ours = memmem::find(&command, self.folder.as_os_str().as_bytes()).is_some();
+        let group = i32::try_from(self.group).ok().and_then(Pid::from_raw);
+        if let Some(group) = group.filter(|_| ours) {
+            let killed = kill_process_group(group, Signal::KILL);
+            killed.map_err(|error| host("cannot stop QEMU")(error.into()))?;
+        }
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(host("cannot remove the guest's files")(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -212,9 +248,9 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
     let levels = if setup.five_levels { "" } else { ",la57=off" };
     let ram = folder.join("ram");
     let mut command = if setup.outlives_us {
-        // A session of its own: the terminal's Ctrl-C is not meant for it.
+        // A session of its own: the terminal's Ctrl-C is not meant for it. Its shell cleans up.
         let mut setsid = Command::new("setsid");
-        setsid.arg(QEMU);
+        setsid.args(["sh", "-c", "\"$@\"; rm -rf \"$0\""]).arg(folder).arg(QEMU);
         setsid
     } else {
         // However we end, QEMU ends too.

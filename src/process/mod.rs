@@ -9,7 +9,7 @@ mod tree;
 pub use exe::{executable, path_of};
 pub use maps::{Mapping, maps};
 pub use state::State;
-pub use tasks::{Task, reread, tasks};
+pub use tasks::{Task, still_runs, tasks};
 pub use tree::ProcessTree;
 
 use crate::kernel::KernelError;
@@ -56,6 +56,12 @@ pub enum ProcessError {
         /// What was given.
         child: i32,
     },
+    /// It ended meanwhile.
+    #[error("process {0} has ended meanwhile; nothing was written")]
+    Ended(i32),
+    /// It runs another program meanwhile.
+    #[error("process {0} runs another program meanwhile; nothing was written, try again")]
+    Replaced(i32),
     /// It has no memory any more, or never had.
     #[error("process {pid} ('{comm}') has no memory of its own: {why}")]
     NoMemory {

@@ -34,15 +34,6 @@ pub struct Task {
     pub mm: Option<Gva>,
 }
 
-impl Task {
-    /// Whether `other`, read later, is the same program in the same process: neither ended nor
-    /// replaced by exec.
-    pub fn same_program(&self, other: &Self) -> bool {
-        let identity = |task: &Self| (task.at, task.pid, task.start_time, task.mm);
-        identity(self) == identity(other)
-    }
-}
-
 /// Every process of the guest, in the list's order, which is that of their start.
 pub fn tasks(guest: &Guest) -> Result<Vec<Task>, ProcessError> {
     let mut failed = None;
@@ -56,9 +47,16 @@ pub fn tasks(guest: &Guest) -> Result<Vec<Task>, ProcessError> {
     Err(failed.unwrap_or(KernelError::Damaged { what: "task list", at }).into())
 }
 
-/// The task at the place of `task`, as it is now.
-pub fn reread(guest: &Guest, task: &Task) -> Result<Task, KernelError> {
-    read(&guest.kernel_memory(), &guest.kernel().layouts.task, task.at)
+/// Whether `task` still is the same process and runs the same program: an error where it ended,
+/// or called exec, since it was read.
+pub fn still_runs(guest: &Guest, task: &Task) -> Result<(), ProcessError> {
+    let now = read(&guest.kernel_memory(), &guest.kernel().layouts.task, task.at).ok();
+    let same = |now: &Task| now.pid == task.pid && now.start_time == task.start_time;
+    match now.filter(same) {
+        Some(now) if now.mm == task.mm => Ok(()),
+        Some(now) if now.mm.is_some() => Err(ProcessError::Replaced(task.pid)),
+        _ => Err(ProcessError::Ended(task.pid)),
+    }
 }
 
 fn walk(guest: &Guest) -> Result<Vec<Task>, KernelError> {

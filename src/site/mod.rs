@@ -69,11 +69,26 @@ pub struct Piece {
 /// A run of bytes of the victim that is in guest RAM, page by page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// At least one; in ascending order, without a gap.
-    pub pieces: Vec<Piece>,
+    first: Piece,
+    further: Vec<Piece>,
 }
 
 impl Site {
+    #[cfg(test)]
+    pub(crate) fn of_pieces(first: Piece, further: Vec<Piece>) -> Self {
+        Self { first, further }
+    }
+
+    /// The part in the first page.
+    pub fn start(&self) -> Piece {
+        self.first
+    }
+
+    /// The parts in each page, in ascending order and without a gap.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        [&self.first].into_iter().chain(&self.further)
+    }
+
     /// The `size` bytes at `gva`, translated now.
     pub fn locate(
         victim: &VictimMemory,
@@ -82,14 +97,15 @@ impl Site {
         verdict: Verdict,
     ) -> Result<Self, SiteError> {
         let end = gva.checked_add(size).ok_or(SiteError::NotMapped(gva))?;
-        let mut pieces = Vec::new();
-        let mut at = gva;
+        let first = piece(victim, gva, size, verdict)?;
+        let mut further = Vec::new();
+        let mut at = Gva(gva.0 + first.length);
         while at < end {
             let piece = piece(victim, at, end.0 - at.0, verdict)?;
             at = Gva(at.0 + piece.length);
-            pieces.push(piece);
+            further.push(piece);
         }
-        Ok(Self { pieces })
+        Ok(Self { first, further })
     }
 }
 
