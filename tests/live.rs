@@ -7,9 +7,11 @@ use common::{Ran, boot, built, kernels, project, system_map, vmfi};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use vmfi::lab::{LabGuest, Setup};
 
 const WRITTEN: u64 = 0x2222_2222_2222_2222;
@@ -170,6 +172,16 @@ fn page_crossing_lands(live: &mut Live, pid: i64, child: i64) {
     assert_eq!(live.guest_reads(child, gva, 8), "0102030405060708");
 }
 
+/// A page that the victim forbids itself (PROT_NONE): its entry is not present and holds its frame
+/// inverted. It is there all the same, is read, and is refused to be written.
+fn forbidden_page_is_read(live: &mut Live, pid: i64, child: i64) {
+    let wrapper = pid.to_string();
+    let read = live.vmfi(&["read", &wrapper, "forbidden", "8", "--json"]).json();
+    assert_eq!(read["bytes"], "44".repeat(8));
+    assert_eq!(number(&read["gpa"]), live.pagemap(child, number(&read["gva"])));
+    live.vmfi(&["inject", &wrapper, "forbidden", "6", "4", "0"]).fails_with(7);
+}
+
 /// The status block that later work builds on, read like any symbol.
 fn wrapper_status_is_read(live: &Live, pid: i64, child: i64) {
     let wrapper = built("guest/wrapper");
@@ -196,6 +208,7 @@ fn whole_thread(setup: &Setup) {
         wrapper_status_is_read(&live, pid, child);
         injection_lands(&mut live, pid, child);
         page_crossing_lands(&mut live, pid, child);
+        forbidden_page_is_read(&mut live, pid, child);
         processes_agree(&mut live);
         live.guest.run(&format!("kill {child}; sleep 0.2")).unwrap();
         let wrapper = pid.to_string();
@@ -444,7 +457,7 @@ fn a_guest_that_is_still_booting() {
         }
         assert!([3, 4, 5].contains(&ran.code), "{}{}", ran.stdout, ran.stderr);
         ran.fails_with(ran.code);
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     assert!(codes.contains(&0) && codes.contains(&4), "{codes:?}");
 }
@@ -481,14 +494,47 @@ fn the_solver_feels_the_fault() {
     assert!(niters(&live) > first, "the solver stands still");
 }
 
-/// Nothing stays behind: no QEMU, no RAM file.
+/// Nothing stays behind, no QEMU and no RAM file: neither of a guest that is dropped, nor of one
+/// whose owner is killed.
 #[test]
 fn the_lab_leaves_nothing_behind() {
     let guest = boot(&Setup::new(&kernels()[0]));
-    let (ram, id) = (guest.ram(), guest.process_id());
-    assert!(ram.exists());
+    let (ram, group) = (guest.ram(), guest.process_group());
+    assert!(ram.exists() && alive(group));
     drop(guest);
-    assert!(!ram.exists() && !ram.parent().unwrap().exists());
-    let alive = Command::new("kill").args(["-0", &id.to_string()]).output().unwrap();
-    assert!(!alive.status.success(), "QEMU {id} still runs");
+    assert!(!ram.parent().unwrap().exists() && !alive(group));
+
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner_of_a_guest", "--nocapture"])
+        .env(OWNER, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let folder = lines.filter_map(|line| line.strip_prefix("folder ").map(PathBuf::from)).next();
+    let folder = folder.unwrap();
+    assert!(folder.exists());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        !folder.exists()
+    });
+    assert!(gone, "{} is still there", folder.display());
+}
+
+const OWNER: &str = "VMFI_TEST_OWNER";
+
+/// Not a test but the other process of [`the_lab_leaves_nothing_behind`].
+#[test]
+fn owner_of_a_guest() {
+    if std::env::var_os(OWNER).is_some() {
+        let guest = boot(&Setup::new(&kernels()[0]));
+        println!("\nfolder {}", guest.ram().parent().unwrap().display());
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
+fn alive(group: u32) -> bool {
+    Command::new("kill").args(["-0", "--", &format!("-{group}")]).output().unwrap().status.success()
 }

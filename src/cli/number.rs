@@ -22,8 +22,8 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
     let unit = units.iter().find(|(unit, _)| text.to_ascii_uppercase().ends_with(*unit));
     let (digits, shift) = unit.map_or((text, 0), |(_, shift)| (&text[..text.len() - 1], *shift));
-    let size = parse(digits)?.checked_mul(1 << shift).and_then(|size| u64::try_from(size).ok());
-    let size = size.filter(|&size| size > 0);
+    let size = parse(digits).ok().and_then(|count| count.checked_mul(1 << shift));
+    let size = size.and_then(|size| u64::try_from(size).ok()).filter(|&size| size > 0);
     size.ok_or_else(|| format!("'{text}' is not a size (512M, 2G, or bytes)"))
 }
 

@@ -4,7 +4,7 @@ use super::console::Console;
 use super::{Accel, Initramfs, LabError, host};
 use flate2::read::GzDecoder;
 use memchr::memmem;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,18 @@ const QEMU: &str = "qemu-system-x86_64";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// What a shell takes in one line.
 const STATUS: &str = "vmfi-lab-end ";
+
+/// Runs QEMU, ends it when it is told to, and removes its files. Its own standard input is kept
+/// aside, for a shell gives none to what it runs in the background.
+const SUPERVISOR: &str = r#"
+exec 3<&0
+"$@" <&3 &
+qemu=$!
+trap 'kill -KILL $qemu' TERM
+wait $qemu
+wait $qemu
+rm -rf "$0"
+"#;
 
 /// How a guest is made.
 #[derive(Clone, Debug)]
@@ -109,17 +121,15 @@ impl LabGuest {
         self.folder.path().join("ram")
     }
 
-    /// QEMU's process id on the host.
-    pub fn process_id(&self) -> u32 {
+    /// The process group of QEMU on the host.
+    pub fn process_group(&self) -> u32 {
         self.qemu.id()
     }
 
     /// Halts the whole VM, or lets it go on, by stopping its process.
     pub fn halt(&self, halted: bool) -> Result<(), LabError> {
         let signal = if halted { Signal::STOP } else { Signal::CONT };
-        let id = i32::try_from(self.process_id()).ok().and_then(Pid::from_raw);
-        let sent = id.map_or(Ok(()), |id| kill_process(id, signal));
-        sent.map_err(|error| host("cannot signal QEMU")(error.into()))
+        signal_group(self.process_group(), signal)
     }
 
     /// How QEMU runs it.
@@ -211,10 +221,8 @@ impl Detached {
         // The number may be another's by now: only a process that names our folder is ours.
         let command = std::fs::read(format!("/proc/{}/cmdline", self.group)).unwrap_or_default();
         let ours = memmem::find(&command, self.folder.as_os_str().as_bytes()).is_some();
-        let group = i32::try_from(self.group).ok().and_then(Pid::from_raw);
-        if let Some(group) = group.filter(|_| ours) {
-            let killed = kill_process_group(group, Signal::KILL);
-            killed.map_err(|error| host("cannot stop QEMU")(error.into()))?;
+        if ours {
+            signal_group(self.group, Signal::TERM)?;
         }
         match std::fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -227,9 +235,17 @@ impl Detached {
 
 impl Drop for LabGuest {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
+        // The supervisor ends QEMU and waits for it; a halted one must go on to hear of it.
+        let _ = signal_group(self.process_group(), Signal::TERM);
+        let _ = signal_group(self.process_group(), Signal::CONT);
         let _ = self.qemu.wait();
     }
+}
+
+fn signal_group(group: u32, signal: Signal) -> Result<(), LabError> {
+    let group = i32::try_from(group).ok().and_then(Pid::from_raw);
+    let sent = group.map_or(Ok(()), |group| kill_process_group(group, signal));
+    sent.map_err(|error| host("cannot signal QEMU")(error.into()))
 }
 
 /// RAM belongs into memory where there is enough, for a disk would be written all the time.
@@ -247,17 +263,13 @@ fn folder(ram_mib: u64) -> Result<TempDir, LabError> {
 fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
     let levels = if setup.five_levels { "" } else { ",la57=off" };
     let ram = folder.join("ram");
-    let mut command = if setup.outlives_us {
-        // A session of its own: the terminal's Ctrl-C is not meant for it. Its shell cleans up.
-        let mut setsid = Command::new("setsid");
-        setsid.args(["sh", "-c", "\"$@\"; rm -rf \"$0\""]).arg(folder).arg(QEMU);
-        setsid
-    } else {
-        // However we end, QEMU ends too.
-        let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--pdeathsig", "KILL", QEMU]);
-        setpriv
-    };
+    // A session of its own: the terminal's Ctrl-C is not meant for it.
+    let mut command = Command::new("setsid");
+    if !setup.outlives_us {
+        // However we end, it is told.
+        command.args(["setpriv", "--pdeathsig", "TERM"]);
+    }
+    command.args(["sh", "-c", SUPERVISOR]).arg(folder).arg(QEMU);
     command
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
         .args(["-accel", accel.name(), "-cpu", &format!("max{levels}")])
