@@ -17,12 +17,14 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// What a shell takes in one line.
 const STATUS: &str = "vmfi-lab-end ";
 
-/// Runs QEMU, ends it when it is told to, and removes its files. Its own standard input is kept
-/// aside, for a shell gives none to what it runs in the background.
+/// Runs QEMU, ends it when it is told to, and removes its files. Standard input is kept aside, for
+/// a shell gives none to what it runs in the background; and the shell says no word itself, for
+/// with its owner gone nobody would read it.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" <&3 &
 qemu=$!
+exec 2>/dev/null
 trap 'kill -KILL $qemu' TERM
 wait $qemu
 wait $qemu
