@@ -189,6 +189,7 @@ fn stop_kept_guest() -> Result<()> {
     let Ok(text) = fs::read_to_string(record()) else { return Ok(()) };
     if let [group, folder] = text.lines().collect::<Vec<_>>()[..] {
         Detached { group: group.parse()?, folder: folder.into() }.stop()?;
+        println!("The guest that the demo left running is stopped.");
     }
     let _ = fs::remove_file(Path::new(FOLDER).join("ram"));
     Ok(fs::remove_file(record())?)

@@ -84,9 +84,8 @@ fn wait(child: i32, signals: u64) -> i32 {
         if let Some(status) = sys::wait_for(child) {
             return status;
         }
-        match sys::wait_signal(signals) {
-            signal @ (SIGINT | SIGTERM) => sys::kill(child, signal),
-            _ => {}
+        if let signal @ (SIGINT | SIGTERM) = sys::wait_signal(signals) {
+            sys::kill(child, signal);
         }
     }
 }

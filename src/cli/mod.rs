@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 /// Injects faults into a program inside a virtual machine by writing guest RAM from outside
 #[derive(Parser)]
-#[command(name = "vmfi", version, disable_help_subcommand = true)]
+#[command(name = "vmfi", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

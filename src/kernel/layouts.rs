@@ -5,6 +5,11 @@
 
 use crate::types::{TypeSource, TypesError};
 
+/// TASK_COMM_LEN is 16. What types say comes from guest RAM: a larger one is not believed.
+const LONGEST_COMM: u64 = 16;
+/// Nodes of a maple tree have at most 15 pivots.
+const MOST_PIVOTS: u64 = 15;
+
 /// Every layout that is used, in bytes from the start of each structure.
 #[derive(Clone, Debug)]
 pub struct Layouts {
@@ -207,7 +212,7 @@ fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
         pid: at("pid")?,
         tgid: at("tgid")?,
         comm: comm.offset,
-        comm_size: comm.size,
+        comm_size: comm.size.min(LONGEST_COMM),
         mm: at("mm")?,
         real_parent: at("real_parent")?,
         start_time: at("start_time")?,
@@ -236,5 +241,6 @@ fn maps(types: &dyn TypeSource) -> Result<MapsLayout, TypesError> {
 fn node(types: &dyn TypeSource, structure: &str) -> Result<NodeLayout, TypesError> {
     let pivots = types.member(structure, "pivot")?;
     let slots = types.member(structure, "slot")?;
-    Ok(NodeLayout { pivots: pivots.offset, pivot_count: pivots.size / 8, slots: slots.offset })
+    let pivot_count = (pivots.size / 8).min(MOST_PIVOTS);
+    Ok(NodeLayout { pivots: pivots.offset, pivot_count, slots: slots.offset })
 }

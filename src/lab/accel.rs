@@ -42,12 +42,12 @@ impl Accel {
         if File::options().read(true).write(true).open("/dev/kvm").is_err() {
             return Ok(Self::Tcg);
         }
-        Ok(remembered(kernel))
+        remembered(kernel)
     }
 }
 
 /// The answer of this boot of the host; found out by the first to ask, for whom the others wait.
-fn remembered(kernel: &Path) -> Accel {
+fn remembered(kernel: &Path) -> Result<Accel, LabError> {
     let path = memory_path();
     let lock = File::create(path.with_extension("lock"));
     if let Ok(lock) = &lock {
@@ -55,14 +55,14 @@ fn remembered(kernel: &Path) -> Accel {
         let _ = lock.lock();
     }
     match fs::read_to_string(&path).as_deref() {
-        Ok("kvm") => return Accel::Kvm,
-        Ok("tcg") => return Accel::Tcg,
+        Ok("kvm") => return Ok(Accel::Kvm),
+        Ok("tcg") => return Ok(Accel::Tcg),
         _ => {}
     }
-    let accel = if boots(kernel) { Accel::Kvm } else { Accel::Tcg };
-    log::info!("lab: /dev/kvm is there; a guest under it: {}", accel == Accel::Kvm);
+    let accel = if boots(kernel)? { Accel::Kvm } else { Accel::Tcg };
+    log::info!("lab: /dev/kvm is there; guests run with {}", accel.name());
     let _ = fs::write(&path, accel.name());
-    accel
+    Ok(accel)
 }
 
 /// Named by the host's boot, in the folder that a boot clears.
@@ -73,8 +73,13 @@ fn memory_path() -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-fn boots(kernel: &Path) -> bool {
-    let Ok(files) = Initramfs::with_busybox() else { return false };
+/// Whether a guest runs under KVM. Only a guest that was started tells: a lab that lacks QEMU or
+/// a kernel says nothing about KVM.
+fn boots(kernel: &Path) -> Result<bool, LabError> {
     let setup = Setup { boot_limit: PROOF_LIMIT, ..Setup::new(kernel) };
-    LabGuest::boot_with(&setup, &files, Accel::Kvm).is_ok()
+    match LabGuest::boot_with(&setup, &Initramfs::with_busybox()?, Accel::Kvm) {
+        Ok(_) => Ok(true),
+        Err(LabError::Ended(_) | LabError::Silent { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -103,6 +103,10 @@ impl LabGuest {
     }
 
     fn start_with(setup: &Setup, files: &Initramfs, accel: Accel) -> Result<Self, LabError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|folder| folder.join(QEMU).is_file()) {
+            return Err(LabError::NoQemu);
+        }
         let folder = folder(setup.ram_mib)?;
         let initramfs = folder.path().join("initramfs");
         std::fs::write(&initramfs, files.build()?).map_err(host("cannot write the initramfs"))?;
@@ -111,7 +115,7 @@ impl LabGuest {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(host("cannot start qemu-system-x86_64 (Debian: qemu-system-x86)"))?;
+            .map_err(host("cannot start setsid"))?;
         let piped = || LabError::Ended("it has no console".to_owned());
         let stdin = qemu.stdin.take().ok_or_else(piped)?;
         let console = Console::new(qemu.stdout.take().ok_or_else(piped)?);

@@ -32,6 +32,9 @@ pub enum LabError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// There is no QEMU.
+    #[error("qemu-system-x86_64 is not in PATH; install Debian's qemu-system-x86")]
+    NoQemu,
     /// QEMU has ended.
     #[error("QEMU ended: {0}")]
     Ended(String),
