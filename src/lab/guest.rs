@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const QEMU: &str = "qemu-system-x86_64";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// What a shell takes in one line.
+/// Begins the line that tells how a command ended.
 const STATUS: &str = "vmfi-lab-end ";
 
 /// Runs QEMU, ends it when it is told to, and removes its files. Standard input is kept aside, for
