@@ -6,7 +6,8 @@ KERNEL ?=
 export KERNEL
 
 WRAPPER := target/guest/wrapper
-FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie
+FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
+	target/fixtures/holder-noid target/fixtures/holder-noid-other
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
@@ -44,6 +45,11 @@ target/fixtures/holder: fixtures/holder/holder.c fixtures/holder/other.c
 target/fixtures/holder-pie: fixtures/holder/holder.c fixtures/holder/other.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static-pie -fPIE -o $@ $^
+
+# Without a build-id, and another program that differs in its text only.
+target/fixtures/holder-noid target/fixtures/holder-noid-other: fixtures/holder/holder.c fixtures/holder/other.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(if $(findstring other,$@),-DUNUSED_TEXT) -static -Wl,--build-id=none -o $@ $^
 
 setup:
 	@scripts/setup.sh

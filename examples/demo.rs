@@ -74,7 +74,7 @@ fn experiment(kernel: &Path) -> Result<()> {
         Ok(())
     })?;
     ensure!(hits >= FEWEST_HITS, "only {hits} hits before the victim ended");
-    say(&format!("The victim has ended, after {hits} hits"));
+    say(&format!("The victim has ended (exit 5), after {hits} hits"));
     print!("{injected}");
     verdict(&golden, &injected)
 }

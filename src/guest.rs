@@ -2,7 +2,7 @@
 //! starts with.
 
 use crate::address::Gpa;
-use crate::arch::VirtualMemory;
+use crate::arch::{TranslateError, VirtualMemory};
 use crate::kernel::{self, Kernel, KernelError};
 use crate::memory::{Access, GuestMemory, MappedFile, MemoryError, RegionMap};
 use crate::symbols::MapFile;
@@ -38,6 +38,9 @@ pub enum GuestError {
     /// Its kernel is not understood.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The kernel uses RAM that the source does not have.
+    #[error("the guest's kernel uses RAM that is not there ({0}): check -m and --ram-size")]
+    MissingRam(TranslateError),
     /// What the kernel takes for RAM is not where the layout has it.
     #[error(
         "the layout {0} is not proved: the guest kernel has RAM elsewhere; give the right --ram-layout and --ram-size"
@@ -114,13 +117,21 @@ fn understand(
     map: &Arc<MapFile>,
     layout: Layout,
 ) -> Result<Kernel, GuestError> {
-    let kernel = Kernel::find(memory, map)?;
-    let ram = kernel::system_ram(&kernel, memory)?;
+    let kernel = Kernel::find(memory, map).map_err(missing_ram)?;
+    let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
     if !agrees(memory.regions(), &ram) {
         return Err(GuestError::LayoutNotProved(layout));
     }
     log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
     Ok(kernel)
+}
+
+/// A kernel whose proved page tables lead out of RAM has more of it than we were given.
+fn missing_ram(error: KernelError) -> GuestError {
+    match error {
+        KernelError::Unreadable(out @ TranslateError::Memory { .. }) => GuestError::MissingRam(out),
+        error => error.into(),
+    }
 }
 
 /// Whether all that the kernel takes for RAM lies in a region, and each region ends about where
@@ -140,7 +151,7 @@ fn agrees(regions: &RegionMap, ram: &[std::ops::RangeInclusive<Gpa>]) -> bool {
 /// The error of the layout that came further: one whose kernel was found tells more.
 fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
     match before {
-        Some(before) if !matches!(now, GuestError::LayoutNotProved(_)) => before,
+        Some(before) if matches!(now, GuestError::Kernel(_)) => before,
         _ => now,
     }
 }

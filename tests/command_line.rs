@@ -119,6 +119,19 @@ fn kernels_that_are_not_understood() {
         .unwrap();
     has(with_map(&files.path("stub")).fails_with(4), &["stub", "kallsyms"]);
     has(files.with(&["list"]).fails_with(4), &["no Linux kernel", "booting"]);
+    has(with_map("/dev/zero").fails_with(4), &["not a file"]);
+    let program = env!("CARGO_BIN_EXE_vmfi");
+    let ran = with_map(program);
+    has(ran.fails_with(4), &["linux_banner", "--system-map"]);
+    assert_eq!(ran.stderr.matches(program).count(), 1, "says it twice: {}", ran.stderr);
+}
+
+#[test]
+fn the_exit_code_tells_where_standard_error_cannot() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut vmfi = std::process::Command::new(env!("CARGO_BIN_EXE_vmfi"));
+    let status = vmfi.arg("--frobnicate").stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(2));
 }
 
 #[test]

@@ -381,6 +381,52 @@ fn refusals() {
     assert_eq!(live.guest_reads(child, number(&receipt["gva"]), 4), "06000000");
 }
 
+/// Without a build-id the text tells a program from another with the same headers.
+#[test]
+fn a_program_without_a_build_id_is_proved_by_its_text() {
+    let mut live = Live::new(&Setup::new(&kernels()[0]));
+    let (pid, _) = live.start("/holder-noid");
+    let wrapper = pid.to_string();
+    let value = ["read", &wrapper, "value", "--json"];
+    assert_eq!(live.vmfi(&value).json()["value"], WRITTEN);
+    let other = built("fixtures/holder-noid-other");
+    let other = [&value[..3], &["--victim", other.to_str().unwrap()]].concat();
+    let ran = live.vmfi(&other);
+    let line = ran.fails_with(6);
+    assert!(line.contains("bytes differ"), "{line}");
+}
+
+/// A receipt that cannot be printed is told on standard error.
+#[test]
+fn a_receipt_is_never_lost() {
+    let mut live = Live::new(&Setup::new(&kernels()[0]));
+    let (pid, _) = live.start("/holder");
+    let output = Command::new(env!("CARGO_BIN_EXE_vmfi"))
+        .args(["inject", &pid.to_string(), "value", "6", "4", "0"])
+        .env("VMFI_MEMORY", live.guest.ram())
+        .env("VMFI_SYSTEM_MAP", &live.map)
+        .env("VMFI_VICTIM", built("fixtures"))
+        .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.contains("22222222 -> 06000000"), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+}
+
+/// A victim that calls exec all the time is hit, or told to have changed; never taken for another
+/// program or for one without memory.
+#[test]
+fn a_victim_that_changes_is_told() {
+    let mut live = Live::new(&Setup { cpus: 2, ..Setup::new(&kernels()[0]) });
+    let (pid, _) = live.start("/holder exec");
+    let inject = ["inject", &pid.to_string(), "value", "6", "4", "0"];
+    let codes: Vec<_> = (0..60).map(|_| live.vmfi(&inject).code).collect();
+    assert!(codes.iter().all(|code| [0, 8].contains(code)), "{codes:?}");
+    assert!(codes.contains(&0), "{codes:?}");
+}
+
 #[test]
 fn two_children_ask_for_a_choice() {
     let mut live = Live::new(&Setup::new(&kernels()[0]));
@@ -395,8 +441,21 @@ fn two_children_ask_for_a_choice() {
     // After the fork both share the page, until one of them writes it.
     let chosen = ["inject", &wrapper, "pages", "6", "4", "0", "--child", &child.to_string()];
     live.vmfi(&chosen).fails_with(7);
-    let read = ["read", &wrapper, "value", "--child", &child.to_string(), "--json"];
-    assert_eq!(live.vmfi(&read).json()["value"], WRITTEN);
+    // The forked one has not mapped the page of the build-id anew: its text proves it.
+    for child in children {
+        let read = ["read", &wrapper, "value", "--child", &child["pid"].to_string(), "--json"];
+        assert_eq!(live.vmfi(&read).json()["value"], WRITTEN);
+    }
+}
+
+/// Less RAM than the guest has is told as that, not as a kernel that is not understood.
+#[test]
+fn ram_that_is_cut_off() {
+    let live = Live::new(&Setup::new(&kernels()[0]));
+    let ran = live.vmfi(&["list", "--ram-size", "500M"]);
+    let line = ran.fails_with(3);
+    assert!(line.contains("--ram-size"), "{line}");
+    live.vmfi(&["list", "--ram-size", "1G"]).fails_with(3);
 }
 
 #[test]
@@ -428,7 +487,7 @@ fn wrong_kernels_symbols() {
     if let Some(other) = all.get(1) {
         let ran = live.vmfi_with_map(&system_map(other), &["list"]);
         let line = ran.fails_with(4);
-        assert!(line.contains("Linux version 6.1"), "{line}");
+        assert!(line.contains("Linux version 6.1") && line.contains("Debian 6.1"), "{line}");
     }
     live.vmfi(&["list"]).fails_with(5);
 }

@@ -10,6 +10,7 @@ use crate::process::ProcessError;
 use crate::site::SiteError;
 use crate::symbols::SymbolError;
 use crate::victim::VictimError;
+use std::io::Write;
 use std::process::ExitCode;
 
 const UNEXPECTED: u8 = 1;
@@ -35,7 +36,7 @@ pub struct NoWrapper(pub String);
 
 /// Prints what failed, in one line, and gives its exit code.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("vmfi: {}", one_line(&format!("{error:#}")));
+    say(&one_line(&whole_story(error)));
     ExitCode::from(code(error))
 }
 
@@ -50,8 +51,24 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     let complaint: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
     let complaint = complaint.join(" ");
     let complaint = complaint.strip_prefix("error: ").unwrap_or(&complaint);
-    eprintln!("vmfi: {}; see 'vmfi --help'", one_line(complaint));
+    say(&format!("{}; see 'vmfi --help'", one_line(complaint)));
     ExitCode::from(USAGE)
+}
+
+/// Where standard error is gone too, the exit code must still tell.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "vmfi: {line}");
+}
+
+/// The error and its causes, each unless the one before has said it.
+fn whole_story(error: &anyhow::Error) -> String {
+    let mut story = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !story.contains(&cause) {
+            story = format!("{story}: {cause}");
+        }
+    }
+    story
 }
 
 fn one_line(text: &str) -> String {

@@ -12,7 +12,11 @@ use crate::fault::{Bounds, Fault, bytes_of, draw};
 use crate::inject::{Injection, Receipt, hex, inject};
 use crate::memory::Access;
 use crate::site::Verdict;
+use anyhow::Context;
 use clap::Args;
+
+/// Many readers of JSON keep numbers as doubles, which hold integers of 53 bits.
+const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
 
 /// Write a fault into the wrapper's child
 #[derive(Args)]
@@ -37,7 +41,7 @@ pub struct InjectArgs {
     #[arg(long, value_name = "N", value_parser = number::parse, requires = "random")]
     bytes: Option<i128>,
     /// The seed to draw from [default: one is drawn]
-    #[arg(long, value_name = "N", requires = "random")]
+    #[arg(long, value_name = "N", value_parser = number::parse_u64, requires = "random")]
     seed: Option<u64>,
     /// All but the write: RAM is not even mapped writable
     #[arg(long)]
@@ -67,7 +71,9 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
         Ok((inject(&victim.memory, &order)?, size))
     })?;
     warn_outside(&args.symbol, size, offset, receipt.size);
-    if json { output::json(&receipt) } else { output::text(&shown(&receipt)) }
+    let printed = if json { output::json(&receipt) } else { output::text(&shown(&receipt)) };
+    // What was done must not be lost with the output.
+    printed.with_context(|| format!("the receipt is lost: {}", shown(&receipt).trim_end()))
 }
 
 /// The fault asked for, and the seed that drew it.
@@ -81,7 +87,7 @@ fn fault(args: &InjectArgs) -> anyhow::Result<(Fault, Option<u64>)> {
     // Both ends must fit, not just the value that happens to be drawn.
     bytes_of(bounds.low, size)?;
     bytes_of(bounds.high, size)?;
-    let seed = args.seed.unwrap_or_else(rand::random);
+    let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
     Ok((Fault::Set(bytes_of(draw(bounds, seed), size)?), Some(seed)))
 }
 

@@ -76,7 +76,7 @@ fn set_up_log(output: &OutputArgs) {
         _ => Some(LevelFilter::Trace),
     };
     if let Some(level) = asked {
-        builder.filter_level(level);
+        builder.filter_module("vmfi", level);
     }
     builder.format(|line, record| {
         let level = record.level().as_str().to_ascii_lowercase();

@@ -17,6 +17,11 @@ pub fn parse(text: &str) -> Result<i128, String> {
     Ok(if negative { -value } else { value })
 }
 
+/// A whole number of at most 64 bits, without a sign.
+pub fn parse_u64(text: &str) -> Result<u64, String> {
+    u64::try_from(parse(text)?).map_err(|_| format!("'{text}' is not from 0 to 2^64 - 1"))
+}
+
 /// A number of bytes: plain, or with K, M, G or T for powers of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];

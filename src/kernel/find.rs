@@ -112,6 +112,7 @@ fn any_banner(memory: &dyn GuestMemory) -> Option<String> {
 fn whole(text: &[u8]) -> Option<String> {
     let version = text.get(BANNER.len()..)?;
     let line = text.split(|&byte| byte == b'\n' || byte == 0).next()?;
-    let told = version.first()?.is_ascii_digit() && line.contains(&b'(') && line.len() < 256;
+    let printable = line.iter().all(|byte| (0x20..0x7f).contains(byte));
+    let told = printable && version.first()?.is_ascii_digit() && line.contains(&b'#');
     told.then(|| sanitized(line))
 }

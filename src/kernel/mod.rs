@@ -46,16 +46,18 @@ pub enum KernelError {
     #[error("{0} has only zero addresses: copy /proc/kallsyms as root in the guest")]
     Hidden(PathBuf),
     /// A symbol table that lacks what a kernel has.
-    #[error("the kernel's symbol table does not do: {0}")]
+    #[error(
+        "{0}; give --system-map the System.map of the guest's kernel, or a copy of its /proc/kallsyms"
+    )]
     Symbols(#[from] SymbolError),
     /// RAM holds no Linux kernel.
     #[error(
-        "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-layout is wrong"
+        "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-size or --ram-layout is wrong"
     )]
     NoKernel,
     /// RAM holds another kernel than the symbol table's.
     #[error(
-        "{path} is not of the guest's kernel, or it is still booting; its RAM says: {banner}; give its own System.map or a copy of its /proc/kallsyms"
+        "{path} is not of the guest's kernel, or it is still booting; its RAM says: {banner}; give its own System.map or a copy of its /proc/kallsyms; if it is, check --ram-size"
     )]
     OtherKernel {
         /// The symbol table.

@@ -40,6 +40,9 @@ pub enum ProcessError {
     /// The wrapper has no child.
     #[error("wrapper {0} has no child: the victim has ended, or has not started yet")]
     NoChild(i32),
+    /// The wrapper's child is still a copy of the wrapper.
+    #[error("process {0}, the wrapper's child, has not started its program yet; try again")]
+    NotStarted(i32),
     /// The wrapper has several.
     #[error("wrapper {pid} has {} descendants: {}; choose one with --child PID", .children.len(), named(.children))]
     SeveralChildren {

@@ -1,6 +1,7 @@
 //! Who descends from whom, and which processes are wrappers.
 
 use super::{ProcessError, Task};
+use crate::kernel::sanitized;
 use std::collections::{HashMap, HashSet};
 
 /// The processes of a guest at one moment, by parent.
@@ -59,7 +60,7 @@ impl ProcessTree {
     pub fn victim(&self, pid: i32, name: &str, child: Option<i32>) -> Result<&Task, ProcessError> {
         let wrapper = self.process(pid)?;
         if wrapper.comm != comm(name) {
-            let (comm, wanted) = (wrapper.comm.clone(), comm(name).to_owned());
+            let (comm, wanted) = (wrapper.comm.clone(), comm(name));
             return Err(ProcessError::NotAWrapper { pid, comm, wanted });
         }
         let descendants = self.descendants(pid);
@@ -80,11 +81,10 @@ impl ProcessTree {
     }
 }
 
-/// A program's name as the kernel keeps it: at most 15 characters.
-fn comm(name: &str) -> &str {
+/// A program's name as the kernel keeps it, at most 15 bytes, and as [`Task::comm`] shows it.
+fn comm(name: &str) -> String {
     const LONGEST: usize = 15;
-    let end = name.char_indices().map(|(at, _)| at).nth(LONGEST).unwrap_or(name.len());
-    &name[..end]
+    sanitized(&name.as_bytes()[..name.len().min(LONGEST)])
 }
 
 #[cfg(test)]

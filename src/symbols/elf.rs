@@ -1,9 +1,9 @@
 //! ELF programs, through goblin: their symbols, segments and build-id.
 
-use super::{Symbol, SymbolError, nearest_names};
+use super::{Symbol, SymbolError, nearest_names, read_file};
 use goblin::elf::header::ET_DYN;
-use goblin::elf::program_header::{PF_W, PT_LOAD};
-use goblin::elf::sym::{STB_LOCAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
+use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
+use goblin::elf::sym::{STB_GLOBAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
 use goblin::elf::{Elf, header, note::NT_GNU_BUILD_ID, section_header::SHN_UNDEF};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ pub struct Segment {
     pub file_size: u64,
     /// Whether the program may write it.
     pub writable: bool,
+    /// Whether it holds text.
+    pub executable: bool,
 }
 
 /// A GNU build-id, and where the loaded program has it.
@@ -29,10 +31,10 @@ pub struct BuildId {
     pub address: u64,
 }
 
-/// Where a table's name leads, and whether other files see it.
+/// Where a table's name leads, and who sees it.
 struct Entry {
     symbol: Symbol,
-    local: bool,
+    binding: u8,
     thread_local: bool,
 }
 
@@ -49,9 +51,7 @@ pub struct ElfFile {
 impl ElfFile {
     /// Reads the program at `path`, with `.symtab` and `.dynsym`.
     pub fn read(path: &Path) -> Result<Self, SymbolError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| SymbolError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(path, bytes)
+        Self::parse(path, read_file(path)?)
     }
 
     fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, SymbolError> {
@@ -99,10 +99,11 @@ impl ElfFile {
         self.bytes.get(offset as usize..end as usize).unwrap_or(&[])
     }
 
-    /// The symbol `name`. One that other files see wins over local ones of the same name.
+    /// The symbol `name`. One that every file of the program means by that name wins over local
+    /// ones; a weak one does not.
     pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
         let named: Vec<_> = self.entries.iter().filter(|entry| entry.symbol.name == name).collect();
-        let global = named.iter().find(|entry| !entry.local);
+        let global = named.iter().find(|entry| entry.binding == STB_GLOBAL);
         let chosen = global.or(named.first()).ok_or_else(|| self.no_symbol(name))?;
         if chosen.thread_local {
             let path = self.path.clone();
@@ -119,6 +120,9 @@ impl ElfFile {
     }
 
     fn no_symbol(&self, name: &str) -> SymbolError {
+        if self.entries.is_empty() {
+            return SymbolError::Stripped(self.path.clone());
+        }
         let names = self.entries.iter().map(|entry| entry.symbol.name.as_str());
         let near = nearest_names(name, names);
         SymbolError::NoSymbol { name: name.to_owned(), path: self.path.clone(), near }
@@ -133,6 +137,7 @@ fn segments(elf: &Elf) -> Vec<Segment> {
             file_offset: segment.p_offset,
             file_size: segment.p_filesz,
             writable: segment.p_flags & PF_W != 0,
+            executable: segment.p_flags & PF_X != 0,
         })
         .collect()
 }
@@ -165,7 +170,7 @@ fn entry(symbol: &Sym, name: &str) -> Option<Entry> {
     let (address, size) = (symbol.st_value, symbol.st_size);
     Some(Entry {
         symbol: Symbol { name: name.to_owned(), address, size },
-        local: symbol.st_bind() == STB_LOCAL,
+        binding: symbol.st_bind(),
         thread_local: symbol.st_type() == STT_TLS,
     })
 }

@@ -5,7 +5,7 @@
 //! the text and no table is built. Letters are not looked at: 7.2's kallsyms gives `init_task`
 //! the letter of a function.
 
-use super::SymbolError;
+use super::{SymbolError, read_file};
 use memchr::memmem;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,7 @@ pub struct MapFile {
 impl MapFile {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, SymbolError> {
-        let text = std::fs::read(path)
-            .map_err(|source| SymbolError::Unreadable { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), text })
+        Ok(Self { path: path.to_owned(), text: read_file(path)? })
     }
 
     /// The file's path.

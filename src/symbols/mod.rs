@@ -6,7 +6,7 @@ mod map_file;
 pub use elf::{ElfFile, Segment};
 pub use map_file::MapFile;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A named place, at the address its program was linked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,18 @@ pub enum SymbolError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Neither a file nor a link to one: reading it could block, or never end.
+    #[error("{0} is not a file")]
+    NotAFile(PathBuf),
+    /// The program has no symbols at all.
+    #[error(
+        "{0} has no symbols: it is stripped; give --victim a copy that is not (its build-id may be the same)"
+    )]
+    Stripped(PathBuf),
     /// The file is not ELF, or a damaged one.
-    #[error("{path} is not an ELF program that can be read: {why}")]
+    #[error(
+        "{path} is not an ELF program that can be read ({why}); give --victim the program itself"
+    )]
     NotElf {
         /// The file.
         path: PathBuf,
@@ -49,7 +59,7 @@ pub enum SymbolError {
         near: Vec<String>,
     },
     /// Several places of that name.
-    #[error("'{name}' names {} places in {path}: {}", .addresses.len(), list(.addresses))]
+    #[error("'{name}' names {} places in {path}: {}; rename one, or name a symbol near it and an OFFSET", .addresses.len(), list(.addresses))]
     Ambiguous {
         /// The name asked for.
         name: String,
@@ -68,6 +78,14 @@ pub enum SymbolError {
         /// Where it was found.
         path: PathBuf,
     },
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, SymbolError> {
+    let unreadable = |source| SymbolError::Unreadable { path: path.to_owned(), source };
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(SymbolError::NotAFile(path.to_owned()));
+    }
+    std::fs::read(path).map_err(unreadable)
 }
 
 fn nearest(near: &[String]) -> String {

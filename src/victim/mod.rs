@@ -5,6 +5,7 @@ mod file;
 mod identity;
 
 pub use file::find;
+use identity::Identity;
 
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
@@ -49,6 +50,16 @@ pub enum VictimError {
         exe: String,
         /// What differs.
         how: String,
+    },
+    /// Too little of the program is in guest RAM.
+    #[error(
+        "{path} cannot be proved to be the program that process {pid} runs: none of its text is in guest RAM yet; try again"
+    )]
+    NotProved {
+        /// The file given.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
     },
     /// A symbol's address that no address space has.
     #[error("symbol '{0}' lies outside of the address space")]
@@ -137,9 +148,13 @@ impl<'g> Victim<'g> {
         let Some(bias) = load_bias(&memory, &elf)? else {
             return Err(other("nothing is mapped where its first segment would be".to_owned())?);
         };
-        match identity::differs(memory.view(), &elf, bias) {
-            Some(how) => Err(other(how)?),
-            None => Ok(Self { memory, elf, bias }),
+        match identity::compare(memory.view(), &elf, bias) {
+            Identity::Same => Ok(Self { memory, elf, bias }),
+            Identity::Other(how) => Err(other(how)?),
+            Identity::Unknown => {
+                let (path, pid) = (elf.path().to_owned(), memory.task.pid);
+                Err(VictimError::NotProved { path, pid })
+            }
         }
     }
 

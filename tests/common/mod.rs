@@ -33,7 +33,7 @@ pub fn kernels() -> Vec<PathBuf> {
 pub fn files() -> Initramfs {
     let mut files = Initramfs::with_busybox().unwrap();
     files.copy(&built("guest/wrapper"), "/wrapper").unwrap();
-    for victim in ["hpccg", "holder", "holder-pie"] {
+    for victim in ["hpccg", "holder", "holder-pie", "holder-noid"] {
         files.copy(&built(&format!("fixtures/{victim}")), &format!("/{victim}")).unwrap();
     }
     files
