@@ -5,6 +5,7 @@ use super::guest_args::GuestArgs;
 use crate::address::Gva;
 use crate::guest::Guest;
 use crate::inject::InjectError;
+use crate::kernel::KernelError;
 use crate::process::{ProcessError, ProcessTree, Task, executable, tasks};
 use crate::site::SiteError;
 use crate::victim::{self, Victim, VictimError, VictimMemory};
@@ -108,7 +109,7 @@ fn may_pass(error: &anyhow::Error) -> bool {
     let victim = error
         .downcast_ref::<VictimError>()
         .is_some_and(|error| !matches!(error, VictimError::Symbol(_) | VictimError::OutOfSpace(_)));
-    site || inject || victim || error.is::<ProcessError>()
+    site || inject || victim || error.is::<ProcessError>() || error.is::<KernelError>()
 }
 
 /// An OFFSET of the command line.
