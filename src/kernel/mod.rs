@@ -196,7 +196,7 @@ fn btf(view: &VirtualMemory, map: &MapFile, located: &Located) -> Result<Btf, Ke
     let length = stop.checked_sub(start).filter(|length| (1..BTF_LIMIT).contains(length));
     let mut raw = vec![0; length.ok_or(KernelError::NoBtf)? as usize];
     view.read(start, &mut raw)?;
-    Ok(Btf::parse(&raw)?)
+    Ok(Btf::parse(raw)?)
 }
 
 fn slid(map: &MapFile, located: &Located, name: &str) -> Result<Gva, KernelError> {

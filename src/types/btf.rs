@@ -7,6 +7,7 @@
 
 use super::{Member, TypeSource, TypesError};
 use std::collections::HashMap;
+use std::ops::Range;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
@@ -42,9 +43,11 @@ mod kind {
 
 /// A kernel's types.
 pub struct Btf {
-    types: Vec<u8>,
-    strings: Vec<u8>,
-    /// Where each type lies in `types`; the type 0 is `void` and has no entry.
+    raw: Vec<u8>,
+    /// Where the two sections lie in `raw`, which holds them: [`Btf::parse`] has checked it.
+    type_section: Range<usize>,
+    string_section: Range<usize>,
+    /// Where each type lies in its section; the type 0 is `void` and has no entry.
     positions: Vec<u32>,
     structures: HashMap<Vec<u8>, u32>,
 }
@@ -82,28 +85,34 @@ impl Search {
 
 impl Btf {
     /// Reads the header and finds the types.
-    pub fn parse(raw: &[u8]) -> Result<Self, TypesError> {
+    pub fn parse(raw: Vec<u8>) -> Result<Self, TypesError> {
         let damaged = TypesError::Damaged;
         let header = raw.get(..HEADER).ok_or(damaged("it ends within its header"))?;
         if u16::from_le_bytes([header[0], header[1]]) != MAGIC {
             return Err(damaged("its magic is not there"));
         }
         let field = |index: usize| word(header, index).unwrap_or(0) as usize;
-        let body = raw.get(field(4)..).ok_or(damaged("its header is too long"))?;
         let section = |offset: usize, length: usize| {
-            let end = offset.checked_add(length)?;
-            body.get(offset..end).map(<[u8]>::to_vec)
+            let start = field(4).checked_add(offset)?;
+            let end = start.checked_add(length)?;
+            (end <= raw.len()).then_some(start..end)
         };
-        let types = section(field(8), field(12)).ok_or(damaged("its types are cut off"))?;
-        let strings = section(field(16), field(20)).ok_or(damaged("its strings are cut off"))?;
-        let mut btf = Self { types, strings, positions: vec![0], structures: HashMap::new() };
+        let type_section = section(field(8), field(12)).ok_or(damaged("its types are cut off"))?;
+        let string_section =
+            section(field(16), field(20)).ok_or(damaged("its strings are cut off"))?;
+        let (positions, structures) = (vec![0], HashMap::new());
+        let mut btf = Self { raw, type_section, string_section, positions, structures };
         btf.index()?;
         Ok(btf)
     }
 
+    fn types(&self) -> &[u8] {
+        &self.raw[self.type_section.clone()]
+    }
+
     fn index(&mut self) -> Result<(), TypesError> {
         let mut at = 0;
-        while at < self.types.len() {
+        while at < self.type_section.len() {
             let found = self.type_at(at).ok_or(TypesError::Damaged("a type is cut off"))?;
             if matches!(found.kind, kind::STRUCT | kind::UNION) && found.name != 0 {
                 let id = self.positions.len() as u32;
@@ -118,13 +127,13 @@ impl Btf {
     }
 
     fn type_at(&self, at: usize) -> Option<Type> {
-        let info = word(&self.types, at + 4)?;
+        let info = word(self.types(), at + 4)?;
         Some(Type {
-            name: word(&self.types, at)?,
+            name: word(self.types(), at)?,
             kind: info >> 24 & 0x1f,
             count: (info & 0xffff) as usize,
             bit_fields: info >> 31 == 1,
-            size_or_type: word(&self.types, at + 8)?,
+            size_or_type: word(self.types(), at + 8)?,
             rest: at + TYPE,
         })
     }
@@ -155,8 +164,8 @@ impl Btf {
         match found.kind {
             kind::PTR => Some(8),
             kind::ARRAY if depth > 0 => {
-                let element = word(&self.types, found.rest)?;
-                let count = word(&self.types, found.rest + 8)?;
+                let element = word(self.types(), found.rest)?;
+                let count = word(self.types(), found.rest + 8)?;
                 self.size(element, depth - 1)?.checked_mul(u64::from(count))
             }
             kind::INT | kind::ENUM | kind::ENUM64 | kind::FLOAT | kind::STRUCT | kind::UNION => {
@@ -167,17 +176,18 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> &[u8] {
-        let tail = self.strings.get(offset as usize..).unwrap_or(&[]);
+        let strings = &self.raw[self.string_section.clone()];
+        let tail = strings.get(offset as usize..).unwrap_or(&[]);
         tail.split(|&byte| byte == 0).next().unwrap_or(&[])
     }
 
     fn members<'a>(&'a self, of: &'a Type) -> impl Iterator<Item = RawMember> + 'a {
         (0..of.count).filter_map(move |index| {
             let at = of.rest + index * TYPE;
-            let offset = word(&self.types, at + 8)?;
+            let offset = word(self.types(), at + 8)?;
             let bits = if of.bit_fields { offset & 0xff_ffff } else { offset };
-            let name = word(&self.types, at)?;
-            let of_type = word(&self.types, at + 4)?;
+            let name = word(self.types(), at)?;
+            let of_type = word(self.types(), at + 4)?;
             Some(RawMember { name, of_type, bits: u64::from(bits) })
         })
     }
@@ -322,7 +332,7 @@ mod tests {
 
     #[test]
     fn finds_members_through_arrays_and_anonymous_unions() {
-        let btf = Btf::parse(&example()).unwrap();
+        let btf = Btf::parse(example()).unwrap();
         let member = |path| btf.member("task", path).unwrap();
         assert_eq!(member("comm"), Member { offset: 0, size: 16 });
         assert_eq!(member("pid"), Member { offset: 24, size: 1 });
@@ -332,7 +342,7 @@ mod tests {
 
     #[test]
     fn says_what_is_missing() {
-        let btf = Btf::parse(&example()).unwrap();
+        let btf = Btf::parse(example()).unwrap();
         assert!(matches!(btf.member("mm", "pgd"), Err(TypesError::NoStructure(_))));
         assert!(matches!(btf.member("task", "mm"), Err(TypesError::NoMember { .. })));
         assert!(matches!(btf.member("task", "pid.x"), Err(TypesError::NoMember { .. })));
@@ -342,13 +352,13 @@ mod tests {
     fn damage_never_panics() {
         let whole = example();
         for length in 0..whole.len() {
-            let _ = Btf::parse(&whole[..length]);
+            let _ = Btf::parse(whole[..length].to_vec());
         }
         for at in 0..whole.len() {
             for value in [0x00, 0x7f, 0xff] {
                 let mut bad = whole.clone();
                 bad[at] = value;
-                if let Ok(btf) = Btf::parse(&bad) {
+                if let Ok(btf) = Btf::parse(bad) {
                     let _ = btf.member("task", "inner.x");
                     let _ = btf.member("task", "comm");
                 }
@@ -361,7 +371,7 @@ mod tests {
         let typedef = kind::TYPEDEF << 24;
         let union = kind::UNION << 24 | 1;
         let raw = blob(&[TASK, union, 8, 0, 2, 0, INNER, typedef, 1], STRINGS);
-        let btf = Btf::parse(&raw).unwrap();
+        let btf = Btf::parse(raw).unwrap();
         assert!(btf.member("task", "pid").is_err());
     }
 }
