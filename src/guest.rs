@@ -69,15 +69,14 @@ impl Guest {
         let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
         let ram = options.ram_size.unwrap_or(memory.length());
         let mut failed = None;
-        for (layout, regions) in layouts(options.layout, ram)? {
+        for (layout, regions) in layouts(options.layout.as_ref(), ram)? {
             memory.set_regions(regions)?;
-            match (understand(&memory, &map, layout), options.layout) {
-                (Ok(kernel), None) => return Ok(Self { memory, kernel }),
-                (Ok(kernel), Some(given)) if given == layout => return Ok(Self { memory, kernel }),
-                (Ok(_), Some(given)) => {
-                    return Err(GuestError::OtherLayout { given, proved: layout });
+            match understand(&memory, &map, &layout) {
+                Ok(kernel) => {
+                    accept(options.layout.as_ref(), layout)?;
+                    return Ok(Self { memory, kernel });
                 }
-                (Err(error), _) => failed = Some(further(failed, error)),
+                Err(error) => failed = Some(further(failed, error)),
             }
         }
         Err(failed.unwrap_or(GuestError::Kernel(KernelError::NoKernel)))
@@ -101,9 +100,9 @@ impl Guest {
 
 /// The layouts to try for `ram` bytes, each with its regions; those that come out alike only once.
 /// The one given comes first: the others tell why it fails.
-fn layouts(given: Option<Layout>, ram: u64) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
+fn layouts(given: Option<&Layout>, ram: u64) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
     let mut different: Vec<(Layout, RegionMap)> = Vec::new();
-    for layout in given.into_iter().chain(Layout::all()) {
+    for layout in given.cloned().into_iter().chain(Layout::all()) {
         let regions = layout.regions(ram)?;
         if different.iter().all(|(_, other)| *other != regions) {
             different.push((layout, regions));
@@ -112,15 +111,25 @@ fn layouts(given: Option<Layout>, ram: u64) -> Result<Vec<(Layout, RegionMap)>, 
     Ok(different)
 }
 
+/// The layout that is proved must be the one given, where one was.
+fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
+    match given {
+        Some(given) if *given != proved => {
+            Err(GuestError::OtherLayout { given: given.clone(), proved })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn understand(
     memory: &MappedFile,
     map: &Arc<MapFile>,
-    layout: Layout,
+    layout: &Layout,
 ) -> Result<Kernel, GuestError> {
     let kernel = Kernel::find(memory, map).map_err(missing_ram)?;
     let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
     if !agrees(memory.regions(), &ram) {
-        return Err(GuestError::LayoutNotProved(layout));
+        return Err(GuestError::LayoutNotProved(layout.clone()));
     }
     log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
     Ok(kernel)
@@ -163,7 +172,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     /// What a kernel reports on a machine with `ram` bytes in `layout`.
-    fn reported(layout: Layout, ram: u64) -> Vec<std::ops::RangeInclusive<Gpa>> {
+    fn reported(layout: &Layout, ram: u64) -> Vec<std::ops::RangeInclusive<Gpa>> {
         let regions = layout.regions(ram).unwrap();
         let mut ranges = vec![Gpa(0x1000)..=Gpa(0x9_fbff)];
         for region in regions.iter() {
@@ -178,7 +187,7 @@ mod tests {
     fn only_the_right_layout_agrees() {
         for ram in [3 * GIB, GIB / 2 * 7, 8 * GIB] {
             for truth in Layout::all() {
-                let ram_ranges = reported(truth, ram);
+                let ram_ranges = reported(&truth, ram);
                 for tried in Layout::all() {
                     let regions = tried.regions(ram).unwrap();
                     let same = regions == truth.regions(ram).unwrap();

@@ -265,6 +265,13 @@ fn ram_on_both_sides_of_four_gib() {
         let other = if machine == "q35" { "flat" } else { "q35" };
         live.vmfi(&["list", "--ram-layout", other]).fails_with(3);
         assert_eq!(live.vmfi(&["list", "--ram-layout", machine]).code, 0);
+        let regions = match machine {
+            "q35" => "0:2G@0,4G:852M@2G",
+            _ => "0:3G@0,0x100000000:628M@0xc0000000",
+        };
+        assert_eq!(live.vmfi(&["list", "--ram-layout", regions]).code, 0);
+        let shifted = regions.replace("@0,", "@4096,").replace(":3G", ":2G").replace(":2G", ":1G");
+        live.vmfi(&["list", "--ram-layout", &shifted]).fails_with(3);
     }
 }
 

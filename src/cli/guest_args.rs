@@ -1,6 +1,6 @@
 //! The options of every command that looks at a guest.
 
-use super::number::parse_size;
+use super::number::{parse_layout, parse_size};
 use crate::guest::{Guest, GuestError, GuestOptions};
 use crate::kernel::KernelError;
 use crate::memory::Access;
@@ -17,8 +17,8 @@ pub struct GuestArgs {
     /// Its size where it is not the file's (512M, 2G)
     #[arg(long, global = true, env = "VMFI_RAM_SIZE", value_name = "SIZE", value_parser = parse_size)]
     ram_size: Option<u64>,
-    /// How RAM is laid out: q35, pc or flat [default: found out]
-    #[arg(long, global = true, env = "VMFI_RAM_LAYOUT", value_name = "SPEC")]
+    /// How RAM is laid out: q35, pc, flat, or GPA:LENGTH@OFFSET,... [default: found out]
+    #[arg(long, global = true, env = "VMFI_RAM_LAYOUT", value_name = "SPEC", value_parser = parse_layout)]
     ram_layout: Option<Layout>,
     /// The guest kernel's System.map, or a copy of its /proc/kallsyms
     #[arg(long, global = true, env = "VMFI_SYSTEM_MAP", value_name = "PATH")]
@@ -45,7 +45,7 @@ impl GuestArgs {
         let memory = self.memory.clone().ok_or(NoMemory)?;
         let no_map = || GuestError::Kernel(KernelError::NoSystemMap);
         let system_map = self.system_map.clone().ok_or_else(no_map)?;
-        let (ram_size, layout) = (self.ram_size, self.ram_layout);
+        let (ram_size, layout) = (self.ram_size, self.ram_layout.clone());
         let options = GuestOptions { memory, ram_size, layout, system_map, access };
         Ok(Guest::open(&options)?)
     }

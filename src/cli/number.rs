@@ -1,6 +1,9 @@
 //! Numbers as people type them: decimal or 0x, negative, and sizes such as 512M.
 
+use crate::address::Gpa;
 use crate::fault::Bounds;
+use crate::memory::{Region, RegionMap};
+use crate::vmm::Layout;
 
 /// A whole number, decimal or 0x, with an optional sign.
 pub fn parse(text: &str) -> Result<i128, String> {
@@ -32,6 +35,31 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| format!("'{text}' is not a size (512M, 2G, or bytes)"))
 }
 
+/// A layout of RAM: by name, or GPA:LENGTH@OFFSET for each region.
+pub fn parse_layout(text: &str) -> Result<Layout, String> {
+    if !text.contains(':') {
+        return text.parse();
+    }
+    let regions: Result<_, String> = text.split(',').map(parse_region).collect();
+    RegionMap::new(regions?).map(Layout::Regions).map_err(|error| error.to_string())
+}
+
+fn parse_region(text: &str) -> Result<Region, String> {
+    let form = || format!("'{text}' is not GPA:LENGTH@OFFSET, such as 0x100000000:1G@0x80000000");
+    let (gpa, rest) = text.split_once(':').ok_or_else(form)?;
+    let (length, offset) = rest.split_once('@').ok_or_else(form)?;
+    Ok(Region {
+        gpa: Gpa(parse_place(gpa)?),
+        length: parse_size(length)?,
+        offset: parse_place(offset)?,
+    })
+}
+
+/// An address or offset: a number, or a size as people write it.
+fn parse_place(text: &str) -> Result<u64, String> {
+    parse_u64(text).or_else(|_| parse_size(text))
+}
+
 /// The bounds of a random value: LOW..HIGH, both included.
 pub fn parse_bounds(text: &str) -> Result<Bounds, String> {
     let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 1..100")?;
@@ -45,6 +73,17 @@ pub fn parse_bounds(text: &str) -> Result<Bounds, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layouts() {
+        let given = parse_layout("0:2G@0,0x100000000:1G@0x80000000").unwrap();
+        assert_eq!(given.regions(0).unwrap(), Layout::Q35.regions(3 << 30).unwrap());
+        assert_eq!(parse_layout("pc"), Ok(Layout::Pc));
+        for bad in ["round", "0:", "0:1G", "0@0", "0:1G@x", "8:1G@0", "0:1G@0,4096:1G@1G", "0:0@0"]
+        {
+            assert!(parse_layout(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn bounds() {

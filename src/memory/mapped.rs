@@ -254,7 +254,7 @@ mod tests {
     fn regions_must_fit_the_file() {
         let (_folder, path) = sparse();
         let mut memory = MappedFile::open(&path, Access::Read).unwrap();
-        let region = Region { gpa: Gpa(0), length: 64 << 20, offset: 1 };
+        let region = Region { gpa: Gpa(0), length: 64 << 20, offset: 0x1000 };
         let regions = RegionMap::new(vec![region]).unwrap();
         assert!(matches!(memory.set_regions(regions), Err(MemoryError::TooSmall { .. })));
     }

@@ -70,7 +70,9 @@ pub enum MemoryError {
         needed: u64,
     },
     /// A layout whose regions overlap or are empty.
-    #[error("region at {gpa} is empty, wraps or overlaps another")]
+    #[error(
+        "the region at {gpa} is empty, overlaps another, wraps, or does not start at a page; check --ram-layout"
+    )]
     BadRegion {
         /// Where the region starts.
         gpa: Gpa,

@@ -3,6 +3,8 @@
 use super::MemoryError;
 use crate::address::Gpa;
 
+const PAGE: u64 = 4096;
+
 /// One run of guest-physical addresses that lies in one piece in the RAM source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -33,8 +35,10 @@ impl RegionMap {
         for region in &regions {
             let end = region.gpa.checked_add(region.length);
             let fits = region.offset.checked_add(region.length).is_some();
+            // Words are aligned where they are loaded only if pages are.
+            let aligned = (region.gpa.0 | region.offset).is_multiple_of(PAGE);
             match end {
-                Some(end) if fits && region.length > 0 && region.gpa >= free_from => {
+                Some(end) if fits && aligned && region.length > 0 && region.gpa >= free_from => {
                     free_from = end;
                 }
                 _ => return Err(MemoryError::BadRegion { gpa: region.gpa }),
@@ -103,7 +107,8 @@ mod tests {
     fn refuses_bad_regions() {
         let region = |gpa, length| Region { gpa: Gpa(gpa), length, offset: 0 };
         assert!(RegionMap::new(vec![region(0, 0)]).is_err());
+        assert!(RegionMap::new(vec![region(8, 0x1000)]).is_err());
         assert!(RegionMap::new(vec![region(0, 0x2000), region(0x1000, 0x1000)]).is_err());
-        assert!(RegionMap::new(vec![region(u64::MAX, 2)]).is_err());
+        assert!(RegionMap::new(vec![region(!0xfff, 0x1001)]).is_err());
     }
 }

@@ -9,9 +9,11 @@ use std::str::FromStr;
 
 const FOUR_GIB: u64 = 1 << 32;
 
-/// A machine type's way to lay out RAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A way to lay out RAM: a machine type's, or one that is given region by region.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
+    /// These regions, whatever the size.
+    Regions(RegionMap),
     /// Guest-physical addresses are offsets.
     Flat,
     /// QEMU's q35.
@@ -45,12 +47,15 @@ const LAYOUTS: [Facts; 3] = [
 impl Layout {
     /// Every layout, in the order in which they are tried when none is given.
     pub fn all() -> impl Iterator<Item = Self> {
-        LAYOUTS.iter().map(|facts| facts.layout)
+        LAYOUTS.iter().map(|facts| facts.layout.clone())
     }
 
     /// The regions of a guest with `ram` bytes.
-    pub fn regions(self, ram: u64) -> Result<RegionMap, MemoryError> {
-        let low = (self.facts().low)(ram);
+    pub fn regions(&self, ram: u64) -> Result<RegionMap, MemoryError> {
+        if let Self::Regions(regions) = self {
+            return Ok(regions.clone());
+        }
+        let low = self.facts().map_or(ram, |facts| (facts.low)(ram));
         let mut regions = vec![Region { gpa: Gpa(0), length: low, offset: 0 }];
         if low < ram {
             regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, offset: low });
@@ -58,15 +63,14 @@ impl Layout {
         RegionMap::new(regions)
     }
 
-    fn facts(self) -> &'static Facts {
-        let mut all = LAYOUTS.iter();
-        all.find(|facts| facts.layout == self).unwrap_or(&LAYOUTS[0])
+    fn facts(&self) -> Option<&'static Facts> {
+        LAYOUTS.iter().find(|facts| facts.layout == *self)
     }
 }
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.facts().name)
+        f.write_str(self.facts().map_or("given", |facts| facts.name))
     }
 }
 
@@ -75,9 +79,9 @@ impl FromStr for Layout {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = LAYOUTS.iter().find(|facts| facts.name == name);
-        known.map(|facts| facts.layout).ok_or_else(|| {
+        known.map(|facts| facts.layout.clone()).ok_or_else(|| {
             let names: Vec<_> = LAYOUTS.iter().map(|facts| facts.name).collect();
-            format!("unknown layout; known: {}", names.join(", "))
+            format!("unknown layout; known: {}, or GPA:LENGTH@OFFSET,...", names.join(", "))
         })
     }
 }
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn names_round_trip() {
         for layout in Layout::all() {
-            assert_eq!(layout.to_string().parse(), Ok(layout));
+            assert_eq!(layout.to_string().parse(), Ok(layout.clone()));
         }
         assert!("nonsense".parse::<Layout>().unwrap_err().contains("q35, pc, flat"));
     }
