@@ -4,7 +4,7 @@
 use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::kernel::{self, Kernel, KernelError};
-use crate::memory::{Access, GuestMemory, MappedFile, MemoryError, RegionMap};
+use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::symbols::MapFile;
 use crate::vmm::Layout;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ const FIRMWARE_RESERVES: u64 = 64 << 20;
 /// What is told about a guest.
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
-    /// The RAM file.
+    /// The RAM file, or the character device.
     pub memory: PathBuf,
     /// Bytes of RAM, where they are not the file's size.
     pub ram_size: Option<u64>,
@@ -58,20 +58,19 @@ pub enum GuestError {
 
 /// A guest whose memory is mapped and whose kernel is understood.
 pub struct Guest {
-    memory: MappedFile,
+    memory: Box<dyn GuestMemory>,
     kernel: Kernel,
 }
 
 impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
-        let mut memory = MappedFile::open(&options.memory, options.access)?;
+        let source = RamSource::open(&options.memory, options.access)?;
         let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
-        let ram = options.ram_size.unwrap_or(memory.length());
         let mut failed = None;
-        for (layout, regions) in layouts(options.layout.as_ref(), ram)? {
-            memory.set_regions(regions)?;
-            match understand(&memory, &map, &layout) {
+        for (layout, regions) in layouts(options, &source)? {
+            let memory = source.map(regions)?;
+            match understand(memory.as_ref(), &map, &layout) {
                 Ok(kernel) => {
                     accept(options.layout.as_ref(), layout)?;
                     return Ok(Self { memory, kernel });
@@ -84,7 +83,7 @@ impl Guest {
 
     /// Guest-physical memory.
     pub fn memory(&self) -> &dyn GuestMemory {
-        &self.memory
+        self.memory.as_ref()
     }
 
     /// The kernel.
@@ -94,15 +93,24 @@ impl Guest {
 
     /// Memory as the kernel sees it.
     pub fn kernel_memory(&self) -> VirtualMemory<'_> {
-        VirtualMemory { memory: &self.memory, space: self.kernel.space() }
+        VirtualMemory { memory: self.memory.as_ref(), space: self.kernel.space() }
     }
 }
 
-/// The layouts to try for `ram` bytes, each with its regions; those that come out alike only once.
-/// The one given comes first: the others tell why it fails.
-fn layouts(given: Option<&Layout>, ram: u64) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
+/// The layouts to try, each with its regions; those that come out alike only once. The one given
+/// comes first: the others tell why it fails. Of a device nothing but what is given is touched.
+fn layouts(
+    options: &GuestOptions,
+    source: &RamSource,
+) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
+    let given = options.layout.as_ref();
+    if let (Some(layout @ Layout::Regions(regions)), true) = (given, source.is_device()) {
+        return Ok(vec![(layout.clone(), regions.clone())]);
+    }
+    let ram = options.ram_size.or(source.size()).ok_or_else(|| source.unknown_size())?;
+    let others = Layout::all().filter(|_| given.is_none() || !source.is_device());
     let mut different: Vec<(Layout, RegionMap)> = Vec::new();
-    for layout in given.cloned().into_iter().chain(Layout::all()) {
+    for layout in given.cloned().into_iter().chain(others) {
         let regions = layout.regions(ram)?;
         if different.iter().all(|(_, other)| *other != regions) {
             different.push((layout, regions));
@@ -122,7 +130,7 @@ fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
 }
 
 fn understand(
-    memory: &MappedFile,
+    memory: &dyn GuestMemory,
     map: &Arc<MapFile>,
     layout: &Layout,
 ) -> Result<Kernel, GuestError> {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(next_help_heading = "The guest")]
 pub struct GuestArgs {
-    /// Guest RAM: the file that the VMM maps
+    /// Guest RAM: the file or character device that the VMM exports
     #[arg(short, long, global = true, env = "VMFI_MEMORY", value_name = "PATH")]
     memory: Option<PathBuf>,
     /// Its size where it is not the file's (512M, 2G)

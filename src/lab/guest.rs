@@ -50,6 +50,8 @@ pub struct Setup {
     pub boot_limit: Duration,
     /// Whether the guest outlives this process.
     pub outlives_us: bool,
+    /// A file that the guest sees as the memory of a PCI device (1af4:1110), and its MiB.
+    pub shared: Option<(PathBuf, u64)>,
 }
 
 impl Setup {
@@ -64,6 +66,7 @@ impl Setup {
             append: String::new(),
             boot_limit: Duration::from_secs(120),
             outlives_us: false,
+            shared: None,
         }
     }
 }
@@ -295,5 +298,12 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
         .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
         .arg("-serial")
         .arg(format!("file:{}", folder.join("ttyS1").display()));
+    if let Some((file, mib)) = &setup.shared {
+        let file = file.display();
+        command
+            .arg("-object")
+            .arg(format!("memory-backend-file,id=shared,size={mib}M,mem-path={file},share=on"))
+            .args(["-device", "ivshmem-plain,memdev=shared"]);
+    }
     command
 }

@@ -5,28 +5,19 @@
 //! allocates nothing, and a page is asked for with `SEEK_DATA` before a word of it is loaded the
 //! first time: in a hole it is zero.
 
-use super::{GuestMemory, MemoryError, Region, RegionMap, word_offset};
+use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Granularity of holes: the host's page.
 const PAGE: u64 = 4096;
-
-/// What may be done with the mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Only look: RAM is not even mapped writable.
-    Read,
-    /// Look and write.
-    Write,
-}
 
 /// A RAM file, mapped whole.
 pub struct MappedFile {
@@ -41,45 +32,25 @@ pub struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps the RAM file at `path`; `RegionMap`s of later calls to [`Self::set_regions`] must fit
-    /// into it. At first the whole file is one region from guest-physical 0.
-    pub fn open(path: &Path, access: Access) -> Result<Self, MemoryError> {
+    /// Maps `file`, which `path` names; `regions` must lie in it.
+    pub(super) fn map(
+        path: &Path,
+        file: File,
+        access: Access,
+        regions: RegionMap,
+    ) -> Result<Self, MemoryError> {
         let failed = |source| MemoryError::Open { path: path.to_owned(), source };
-        let write = access == Access::Write;
-        // The kind first: opening a FIFO would block, and some devices act on being opened.
-        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
-        if !kind.is_file() {
-            return Err(MemoryError::NotAFile { path: path.to_owned(), kind: describe(kind) });
+        let mapping = map_raw(&file, access, &MmapOptions::new()).map_err(failed)?;
+        let (actual, needed) = (mapping.len() as u64, regions.source_length());
+        if needed > actual {
+            return Err(MemoryError::TooSmall { path: path.to_owned(), actual, needed });
         }
-        let file = OpenOptions::new().read(true).write(write).open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        if length == 0 {
-            return Err(MemoryError::Empty { path: path.to_owned() });
-        }
-        let mapping = match access {
-            Access::Read => MmapOptions::new().map_raw_read_only(&file),
-            Access::Write => MmapOptions::new().map_raw(&file),
-        }
-        .map_err(failed)?;
-        let regions = RegionMap::new(vec![Region { gpa: Gpa(0), length, offset: 0 }])?;
         let data = Mutex::new(BTreeMap::new());
         Ok(Self { path: path.to_owned(), file, mapping, access, regions, data })
     }
 
-    /// Bytes in the file.
-    pub fn length(&self) -> u64 {
+    fn length(&self) -> u64 {
         self.mapping.len() as u64
-    }
-
-    /// Says how guest-physical addresses lie in the file.
-    pub fn set_regions(&mut self, regions: RegionMap) -> Result<(), MemoryError> {
-        let needed = regions.source_length();
-        if needed > self.length() {
-            let actual = self.length();
-            return Err(MemoryError::TooSmall { path: self.path.clone(), actual, needed });
-        }
-        self.regions = regions;
-        Ok(())
     }
 
     /// Whether the byte at `offset` is data; else it lies in a hole.
@@ -102,14 +73,39 @@ impl MappedFile {
 
     /// The word at `offset` of the file, which [`word_offset`] has checked.
     fn word(&self, offset: u64) -> &AtomicU64 {
-        let bytes = self.mapping.as_mut_ptr().cast_const();
-        // SAFETY: `offset` lies in a region, and `set_regions` keeps regions inside the mapping.
-        let at = unsafe { bytes.add(offset as usize) };
-        // SAFETY: the mapping is page-aligned and `offset` a multiple of 8, so `at` is aligned;
-        // it stays mapped as long as `self`. The guest writes the word meanwhile, as another
-        // thread would write an atomic; without PROT_WRITE only loads are made.
-        unsafe { &*at.cast::<AtomicU64>() }
+        word_at(&self.mapping, offset)
     }
+}
+
+/// Maps as `options` say, writable or not.
+pub(super) fn map_raw(
+    file: &File,
+    access: Access,
+    options: &MmapOptions,
+) -> std::io::Result<MmapRaw> {
+    match access {
+        Access::Read => options.map_raw_read_only(file),
+        Access::Write => options.map_raw(file),
+    }
+}
+
+/// The word `offset` bytes, a multiple of 8, into `mapping`, which must hold all of it.
+pub(super) fn word_at(mapping: &MmapRaw, offset: u64) -> &AtomicU64 {
+    assert!(offset.is_multiple_of(WORD) && offset + WORD <= mapping.len() as u64);
+    let bytes = mapping.as_mut_ptr().cast_const();
+    // SAFETY: the word lies inside the mapping.
+    let at = unsafe { bytes.add(offset as usize) };
+    // SAFETY: the mapping is page-aligned and `offset` a multiple of 8, so `at` is aligned; it
+    // stays mapped as long as `mapping`. The guest writes the word meanwhile, as another thread
+    // would write an atomic; without PROT_WRITE only loads are made.
+    unsafe { &*at.cast::<AtomicU64>() }
+}
+
+/// Replaces `current` by `new` in `word`, both as the guest, a little-endian machine, has them.
+pub(super) fn exchange(word: &AtomicU64, current: u64, new: u64) -> Result<(), u64> {
+    let (current, new) = (current.to_le(), new.to_le());
+    let exchanged = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
+    exchanged.map(|_| ()).map_err(u64::from_le)
 }
 
 /// The first run of data at or after `from` in a file of `length` bytes. A file system that knows
@@ -127,18 +123,6 @@ fn data_run(file: &File, from: u64, length: u64) -> Option<Range<u64>> {
         }
         Err(Errno::NXIO) => None,
         Err(_) => Some(from..length),
-    }
-}
-
-fn describe(kind: std::fs::FileType) -> &'static str {
-    if kind.is_dir() {
-        "folder"
-    } else if kind.is_fifo() {
-        "pipe"
-    } else if kind.is_socket() {
-        "socket"
-    } else {
-        "device"
     }
 }
 
@@ -167,10 +151,7 @@ impl GuestMemory for MappedFile {
         if self.access != Access::Write {
             return Err(MemoryError::ReadOnly);
         }
-        let word = self.word(word_offset(&self.regions, at)?);
-        let exchanged =
-            word.compare_exchange(current.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst);
-        Ok(exchanged.map(|_| ()).map_err(u64::from_le))
+        Ok(exchange(self.word(word_offset(&self.regions, at)?), current, new))
     }
 
     fn backed(&self) -> Vec<Range<Gpa>> {
@@ -191,6 +172,7 @@ impl GuestMemory for MappedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{RamSource, Region};
     use std::os::unix::fs::MetadataExt;
 
     /// 64 MiB with one page of data at 8 MiB, on tmpfs where the host has one: there a load from
@@ -206,11 +188,18 @@ mod tests {
         (folder, path)
     }
 
+    /// The file at `path`, from guest-physical 0 on.
+    fn mapped(path: &Path, access: Access) -> Box<dyn GuestMemory> {
+        let source = RamSource::open(path, access).unwrap();
+        let region = Region { gpa: Gpa(0), length: source.size().unwrap(), offset: 0 };
+        source.map(RegionMap::new(vec![region]).unwrap()).unwrap()
+    }
+
     #[test]
     fn looking_allocates_nothing() {
         let (_folder, path) = sparse();
         let before = std::fs::metadata(&path).unwrap().blocks();
-        let memory = MappedFile::open(&path, Access::Read).unwrap();
+        let memory = mapped(&path, Access::Read);
         let mut all = vec![0xff; 64 << 20];
         memory.read(Gpa(0), &mut all).unwrap();
         assert_eq!(&all[8 << 20..][..14], b"Linux version\0");
@@ -223,7 +212,7 @@ mod tests {
     #[test]
     fn data_that_appears_later_is_seen() {
         let (_folder, path) = sparse();
-        let memory = MappedFile::open(&path, Access::Read).unwrap();
+        let memory = mapped(&path, Access::Read);
         assert_eq!(memory.load(Gpa(0x3000)).unwrap(), 0);
         File::options().write(true).open(&path).unwrap().write_all_at(&[7], 0x3000).unwrap();
         assert_eq!(memory.load(Gpa(0x3000)).unwrap(), 7);
@@ -232,30 +221,20 @@ mod tests {
     #[test]
     fn writes_only_when_opened_for_it() {
         let (_folder, path) = sparse();
-        let reader = MappedFile::open(&path, Access::Read).unwrap();
+        let reader = mapped(&path, Access::Read);
         assert!(matches!(reader.compare_exchange(Gpa(0), 0, 1), Err(MemoryError::ReadOnly)));
-        let writer = MappedFile::open(&path, Access::Write).unwrap();
+        let writer = mapped(&path, Access::Write);
         assert_eq!(writer.compare_exchange(Gpa(0), 0, 1).unwrap(), Ok(()));
         assert_eq!(writer.compare_exchange(Gpa(0), 0, 2).unwrap(), Err(1));
         assert_eq!(reader.load(Gpa(0)).unwrap(), 1);
     }
 
     #[test]
-    fn refuses_what_cannot_be_ram() {
-        let open = |path: &Path| MappedFile::open(path, Access::Read).err().unwrap().to_string();
-        assert!(open(Path::new("/no/such/ram")).contains("-m"));
-        assert!(open(Path::new("/dev/null")).contains("is a device"));
-        assert!(open(Path::new("/")).contains("is a folder"));
-        let empty = tempfile::NamedTempFile::new().unwrap();
-        assert!(open(empty.path()).contains("is empty"));
-    }
-
-    #[test]
     fn regions_must_fit_the_file() {
         let (_folder, path) = sparse();
-        let mut memory = MappedFile::open(&path, Access::Read).unwrap();
+        let source = RamSource::open(&path, Access::Read).unwrap();
         let region = Region { gpa: Gpa(0), length: 64 << 20, offset: 0x1000 };
         let regions = RegionMap::new(vec![region]).unwrap();
-        assert!(matches!(memory.set_regions(regions), Err(MemoryError::TooSmall { .. })));
+        assert!(matches!(source.map(regions), Err(MemoryError::TooSmall { .. })));
     }
 }

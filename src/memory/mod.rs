@@ -1,19 +1,21 @@
 //! Guest-physical memory as seen from the host.
 //!
-//! [`GuestMemory`] is the one interface; [`MappedFile`] serves a live guest and [`Image`] the
-//! tests. Neither ever hands out a Rust slice of RAM: the guest writes it meanwhile, so bytes are
+//! [`GuestMemory`] is the one interface. [`RamSource`] maps that of a live guest, a file or a
+//! character device; [`Image`] serves the tests. Neither ever hands out a Rust slice of RAM: the guest writes it meanwhile, so bytes are
 //! copied out, and words are loaded and exchanged atomically.
 //!
 //! This is the only room with `unsafe`.
 
+mod device;
 mod image;
 #[allow(unsafe_code)]
 mod mapped;
 mod region;
+mod source;
 
 pub use image::Image;
-pub use mapped::{Access, MappedFile};
 pub use region::{Region, RegionMap};
+pub use source::RamSource;
 
 use crate::address::Gpa;
 use std::ops::Range;
@@ -21,6 +23,15 @@ use std::path::PathBuf;
 
 /// Bytes in the unit that is loaded and exchanged at once.
 pub const WORD: u64 = 8;
+
+/// What may be done with guest RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only look: RAM is not even mapped writable.
+    Read,
+    /// Look and write.
+    Write,
+}
 
 /// Guest RAM could not be had, or an address is not in it.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +52,23 @@ pub enum MemoryError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The RAM source is neither a regular file nor anything else that can be mapped.
+    /// The RAM source is neither a file nor a character device.
     #[error(
-        "{path} is not a RAM file: it is a {kind}; give the file that the VMM maps as guest RAM"
+        "{path} is not guest RAM: it is a {kind}; give the file or the device that the VMM exports"
     )]
-    NotAFile {
+    NotASource {
         /// What was given.
         path: PathBuf,
         /// What it is instead.
         kind: &'static str,
+    },
+    /// A device that does not tell its size.
+    #[error(
+        "{path} is a device that does not tell its size: give --ram-size, or --ram-layout GPA:LENGTH@OFFSET,..."
+    )]
+    UnknownSize {
+        /// What was given.
+        path: PathBuf,
     },
     /// The RAM source holds nothing.
     #[error("guest RAM {path} is empty; is it the file that the VMM maps?")]

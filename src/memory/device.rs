@@ -1,0 +1,121 @@
+//! A character device that exports guest RAM.
+//!
+//! Only the regions given are mapped, each by itself: a device may refuse, or act on, anything
+//! else. Devices know neither `pread` (EFAULT on /dev/mem, tried) nor holes, so all goes through
+//! the mapping.
+
+use super::mapped::{exchange, map_raw, word_at};
+use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
+use crate::address::Gpa;
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The regions of a device, each mapped.
+pub struct MappedDevice {
+    access: Access,
+    regions: RegionMap,
+    /// In the order of the regions.
+    mappings: Vec<MmapRaw>,
+}
+
+impl MappedDevice {
+    /// Maps `regions` of `file`, which `path` names.
+    pub(super) fn map(
+        path: &Path,
+        file: &File,
+        access: Access,
+        regions: RegionMap,
+    ) -> Result<Self, MemoryError> {
+        let one = |offset, length| {
+            let mut options = MmapOptions::new();
+            options.offset(offset).len(length as usize);
+            map_raw(file, access, &options)
+        };
+        let mapped = regions.iter().map(|region| one(region.offset, region.length));
+        let mappings = mapped.collect::<Result<_, _>>();
+        let mappings =
+            mappings.map_err(|source| MemoryError::Open { path: path.to_owned(), source })?;
+        Ok(Self { access, regions, mappings })
+    }
+
+    fn word(&self, at: Gpa) -> Result<&AtomicU64, MemoryError> {
+        word_offset(&self.regions, at)?;
+        let pairs = self.regions.iter().zip(&self.mappings);
+        let mut holding = pairs.filter_map(|(region, mapping)| {
+            let into = at.checked_sub(region.gpa)?;
+            (into < region.length).then_some((mapping, into))
+        });
+        let (mapping, into) =
+            holding.next().ok_or(MemoryError::NotRam { gpa: at, length: WORD })?;
+        Ok(word_at(mapping, into))
+    }
+}
+
+impl GuestMemory for MappedDevice {
+    fn regions(&self) -> &RegionMap {
+        &self.regions
+    }
+
+    fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.regions.locate(at, into.len() as u64)?;
+        let mut at = at;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let word = at.align_down(WORD);
+            let skipped = (at.0 - word.0) as usize;
+            let length = rest.len().min(WORD as usize - skipped);
+            let (part, after) = rest.split_at_mut(length);
+            part.copy_from_slice(&self.load(word)?.to_le_bytes()[skipped..skipped + length]);
+            at = Gpa(word.0 + WORD);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn load(&self, at: Gpa) -> Result<u64, MemoryError> {
+        Ok(u64::from_le(self.word(at)?.load(Ordering::Acquire)))
+    }
+
+    fn compare_exchange(
+        &self,
+        at: Gpa,
+        current: u64,
+        new: u64,
+    ) -> Result<Result<(), u64>, MemoryError> {
+        if self.access != Access::Write {
+            return Err(MemoryError::ReadOnly);
+        }
+        Ok(exchange(self.word(at)?, current, new))
+    }
+
+    fn backed(&self) -> Vec<Range<Gpa>> {
+        self.regions.iter().map(|region| region.gpa..region.end()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{RamSource, Region};
+
+    /// /dev/zero, mapped shared, is memory of our own: a device that every machine has.
+    #[test]
+    fn maps_each_region_by_itself() {
+        let source = RamSource::open(Path::new("/dev/zero"), Access::Write).unwrap();
+        // Each mapping of it is as long as it was asked for, and starts anew.
+        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: 0 };
+        let regions = RegionMap::new(vec![region(0), region(0x10000)]).unwrap();
+        let memory = source.map(regions).unwrap();
+        let written = memory.compare_exchange(Gpa(0x11ff8), 0, 0x0807_0605_0403_0201).unwrap();
+        assert_eq!(written, Ok(()));
+        assert_eq!(memory.load(Gpa(0x1ff8)).unwrap(), 0, "the other region is other memory");
+        let mut bytes = [0; 5];
+        memory.read(Gpa(0x11ff6), &mut bytes).unwrap();
+        assert_eq!(bytes, [0, 0, 1, 2, 3]);
+        assert!(memory.load(Gpa(0x2000)).is_err());
+        assert!(memory.read(Gpa(0x11ffc), &mut bytes).is_err());
+    }
+}

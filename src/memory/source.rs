@@ -1,0 +1,100 @@
+//! What exports guest RAM: a file, or a character device as the paper's VMM has it.
+
+use super::device::MappedDevice;
+use super::mapped::MappedFile;
+use super::{Access, GuestMemory, MemoryError, RegionMap};
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A RAM source, opened.
+pub struct RamSource {
+    path: PathBuf,
+    file: File,
+    access: Access,
+    device: bool,
+    size: Option<u64>,
+}
+
+impl RamSource {
+    /// Opens the file or character device at `path`.
+    pub fn open(path: &Path, access: Access) -> Result<Self, MemoryError> {
+        let failed = |source| MemoryError::Open { path: path.to_owned(), source };
+        // The kind first: opening a FIFO would block.
+        let known = std::fs::metadata(path).map_err(failed)?;
+        let device = known.file_type().is_char_device();
+        if !device && !known.is_file() {
+            let kind = describe(known.file_type());
+            return Err(MemoryError::NotASource { path: path.to_owned(), kind });
+        }
+        let write = access == Access::Write;
+        let file = OpenOptions::new().read(true).write(write).open(path).map_err(failed)?;
+        let size = if device { device_size(&known) } else { Some(known.len()) };
+        if size == Some(0) {
+            return Err(MemoryError::Empty { path: path.to_owned() });
+        }
+        Ok(Self { path: path.to_owned(), file, access, device, size })
+    }
+
+    /// Bytes, where the source says.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Whether it is a device, of which nothing but the regions given may be touched.
+    pub fn is_device(&self) -> bool {
+        self.device
+    }
+
+    /// What to say where the size is needed and the source does not tell it.
+    pub fn unknown_size(&self) -> MemoryError {
+        MemoryError::UnknownSize { path: self.path.clone() }
+    }
+
+    /// Maps `regions` of it.
+    pub fn map(&self, regions: RegionMap) -> Result<Box<dyn GuestMemory>, MemoryError> {
+        let failed = |source| MemoryError::Open { path: self.path.clone(), source };
+        let file = self.file.try_clone().map_err(failed)?;
+        Ok(if self.device {
+            Box::new(MappedDevice::map(&self.path, &file, self.access, regions)?)
+        } else {
+            Box::new(MappedFile::map(&self.path, file, self.access, regions)?)
+        })
+    }
+}
+
+/// A device's file has no size; a DAX device's is in sysfs.
+fn device_size(known: &Metadata) -> Option<u64> {
+    let number = known.rdev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let text = std::fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/size")).ok()?;
+    text.trim().parse().ok()
+}
+
+fn describe(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "folder"
+    } else if kind.is_fifo() {
+        "pipe"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "block device"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_cannot_be_ram() {
+        let open = |path: &str| RamSource::open(Path::new(path), Access::Read);
+        let refused = |path: &str| open(path).err().unwrap().to_string();
+        assert!(refused("/no/such/ram").contains("-m"));
+        assert!(refused("/").contains("is a folder"));
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        assert!(refused(empty.path().to_str().unwrap()).contains("is empty"));
+        assert_eq!(open("/dev/zero").unwrap().size(), None);
+    }
+}
