@@ -85,10 +85,7 @@ impl GuestMemory for MappedDevice {
         current: u64,
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError> {
-        if self.access != Access::Write {
-            return Err(MemoryError::ReadOnly);
-        }
-        Ok(exchange(self.word(at)?, current, new))
+        exchange(self.word(at)?, self.access, current, new)
     }
 
     fn backed(&self) -> Vec<Range<Gpa>> {

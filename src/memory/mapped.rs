@@ -102,10 +102,19 @@ pub(super) fn word_at(mapping: &MmapRaw, offset: u64) -> &AtomicU64 {
 }
 
 /// Replaces `current` by `new` in `word`, both as the guest, a little-endian machine, has them.
-pub(super) fn exchange(word: &AtomicU64, current: u64, new: u64) -> Result<(), u64> {
+/// Refused where RAM was mapped for reading: the page would fault.
+pub(super) fn exchange(
+    word: &AtomicU64,
+    access: Access,
+    current: u64,
+    new: u64,
+) -> Result<Result<(), u64>, MemoryError> {
+    if access != Access::Write {
+        return Err(MemoryError::ReadOnly);
+    }
     let (current, new) = (current.to_le(), new.to_le());
     let exchanged = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
-    exchanged.map(|_| ()).map_err(u64::from_le)
+    Ok(exchanged.map(|_| ()).map_err(u64::from_le))
 }
 
 /// The first run of data at or after `from` in a file of `length` bytes. A file system that knows
@@ -148,10 +157,7 @@ impl GuestMemory for MappedFile {
         current: u64,
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError> {
-        if self.access != Access::Write {
-            return Err(MemoryError::ReadOnly);
-        }
-        Ok(exchange(self.word(word_offset(&self.regions, at)?), current, new))
+        exchange(self.word(word_offset(&self.regions, at)?), self.access, current, new)
     }
 
     fn backed(&self) -> Vec<Range<Gpa>> {
