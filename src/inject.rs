@@ -341,9 +341,6 @@ mod tests {
                 }
                 self.0.compare_exchange(at, current, new)
             }
-            fn backed(&self) -> Vec<Range<Gpa>> {
-                self.0.backed()
-            }
         }
         let busy = Busy(image(), std::cell::Cell::new(3));
         let at = site(&[(0xff0, 4)]);

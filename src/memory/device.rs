@@ -9,7 +9,6 @@ use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,10 +85,6 @@ impl GuestMemory for MappedDevice {
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError> {
         exchange(self.word(at)?, self.access, current, new)
-    }
-
-    fn backed(&self) -> Vec<Range<Gpa>> {
-        self.regions.iter().map(|region| region.gpa..region.end()).collect()
     }
 }
 

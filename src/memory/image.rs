@@ -2,7 +2,6 @@
 
 use super::{GuestMemory, MemoryError, RegionMap, WORD, word_offset};
 use crate::address::Gpa;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// RAM held in memory, all zero at first.
@@ -69,10 +68,6 @@ impl GuestMemory for Image {
         let exchanged =
             self.word(at)?.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
         Ok(exchanged.map(|_| ()))
-    }
-
-    fn backed(&self) -> Vec<Range<Gpa>> {
-        self.regions.iter().map(|region| region.gpa..region.end()).collect()
     }
 }
 

@@ -145,7 +145,10 @@ pub trait GuestMemory {
     ) -> Result<Result<(), u64>, MemoryError>;
 
     /// The parts of RAM that the host backs with memory, in ascending order. All else is zero.
-    fn backed(&self) -> Vec<Range<Gpa>>;
+    /// Every region, where the source knows no holes.
+    fn backed(&self) -> Vec<Range<Gpa>> {
+        self.regions().iter().map(|region| region.gpa..region.end()).collect()
+    }
 }
 
 /// Where the aligned word at `at` lies in the source that `regions` describes.

@@ -1,9 +1,7 @@
 //! Guest RAM as a character device, as the paper's VMM exports it: a second guest plays the host
 //! and sees the RAM of the first through its own /dev/mem.
 
-mod common;
-
-use common::{boot, built, kernels, system_map};
+use crate::common::{boot, built, kernels, system_map};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,7 @@
 //! The claims, on live guests: two kernels, four and five levels, KASLR on and off, two CPUs, RAM
 //! on both sides of 4 GiB. What the guest itself says is the truth that each is held against.
 
-mod common;
-
-use common::{Ran, boot, built, kernels, project, system_map, vmfi};
+use crate::common::{Ran, boot, built, kernels, project, system_map, vmfi};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -505,7 +503,7 @@ fn wrong_kernels_symbols() {
 fn a_guest_that_is_still_booting() {
     let kernel = &kernels()[0];
     let map = system_map(kernel);
-    let mut files = common::files();
+    let mut files = crate::common::files();
     files.script("/wrapper /holder >/dev/null 2>&1 &");
     let ram = tempfile::tempdir().unwrap().path().join("never-there");
     let missing = vmfi(["-m", ram.to_str().unwrap(), "list"]);
@@ -571,7 +569,7 @@ fn the_lab_leaves_nothing_behind() {
     assert!(!ram.parent().unwrap().exists() && !alive(group));
 
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "owner_of_a_guest", "--nocapture"])
+        .args(["--exact", "live::owner_of_a_guest", "--nocapture"])
         .env(OWNER, "1")
         .stdout(Stdio::piped())
         .spawn()

@@ -1,6 +1,4 @@
 //! What the tests share: the built files, guests, and `vmfi` run from outside.
-#![allow(dead_code, reason = "each test file uses its own part")]
-
 use assert_cmd::Command;
 use serde_json::Value;
 use std::fs::{self, File};

@@ -1,8 +1,6 @@
 //! The command line from outside, without a guest: what is refused before there is one.
 
-mod common;
-
-use common::vmfi;
+use crate::common::vmfi;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -24,7 +22,7 @@ impl Files {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn with(&self, arguments: &[&str]) -> common::Ran {
+    fn with(&self, arguments: &[&str]) -> crate::common::Ran {
         let own = ["-m".to_owned(), self.path("ram"), "--system-map".to_owned(), self.path("map")];
         vmfi(own.into_iter().chain(arguments.iter().map(|argument| (*argument).to_owned())))
     }

@@ -1,12 +1,10 @@
 //! The solver victim computes what HPCCG does: iterations and final residual of every grid whose
 //! values are known and that takes seconds (`make test-full-size` checks the large one).
 
-mod common;
-
 use std::process::Command;
 
 fn output(arguments: &str) -> String {
-    let output = Command::new(common::built("fixtures/hpccg"))
+    let output = Command::new(crate::common::built("fixtures/hpccg"))
         .args(arguments.split_whitespace())
         .output()
         .unwrap();
@@ -65,7 +63,7 @@ fn bad_arguments_are_usage_errors() {
         [&[][..], &["1", "2"], &["0", "1", "1"], &["x", "1", "1"], &["1", "1", "1", "-1"]]
     {
         let output =
-            Command::new(common::built("fixtures/hpccg")).args(arguments).output().unwrap();
+            Command::new(crate::common::built("fixtures/hpccg")).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
 }

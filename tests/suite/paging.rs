@@ -2,7 +2,6 @@
 //! an operating system would.
 #![allow(unsafe_code, reason = "the other crate writes its tables through raw pointers")]
 
-use std::ops::Range;
 use std::ptr::NonNull;
 use vmfi::address::{Gpa, Gva};
 use vmfi::arch::x86_64::{FIVE_LEVELS, FOUR_LEVELS};
@@ -117,10 +116,6 @@ impl GuestMemory for TablesInRam {
 
     fn compare_exchange(&self, _: Gpa, _: u64, _: u64) -> Result<Result<(), u64>, MemoryError> {
         panic!("the walker writes nothing");
-    }
-
-    fn backed(&self) -> Vec<Range<Gpa>> {
-        Vec::new()
     }
 }
 

@@ -1,8 +1,6 @@
 //! The launcher, run on the host: it needs nothing of a guest.
 
-mod common;
-
-use common::built;
+use crate::common::built;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};

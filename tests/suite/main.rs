@@ -1,0 +1,9 @@
+//! Every test from outside, in one program: through the public API, the binary, and live guests.
+
+mod command_line;
+mod common;
+mod device;
+mod hpccg;
+mod live;
+mod paging;
+mod wrapper;
