@@ -11,7 +11,7 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
-.PHONY: help build demo demo-stop test test-full-size lint setup fixtures clean
+.PHONY: help build demo demo-stop test test-full-size test-plain-kernel lint setup fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi and target/guest/wrapper"
@@ -19,6 +19,7 @@ help:
 	@echo "make demo-stop        stop the guest that the demo left running"
 	@echo "make test             every test, those on live guests included"
 	@echo "make test-full-size   the solver at the paper's size, 100 x 200 x 100"
+	@echo "make test-plain-kernel  a kernel without BTF and kallsyms, built here (10 min, 3 GB)"
 	@echo "make lint             formatting and clippy"
 	@echo "KERNEL=PATH           use this guest kernel"
 
@@ -70,6 +71,10 @@ test-full-size: target/fixtures/hpccg
 	target/fixtures/hpccg 100 200 100 | tee target/full-size.txt
 	grep -qx 'Number of iterations: 74' target/full-size.txt
 	grep -qx 'Final residual: 8.97885e-08' target/full-size.txt
+
+test-plain-kernel: setup build $(FIXTURES)
+	scripts/plain-kernel.sh
+	cargo test --release --locked --test suite plain_kernel -- --ignored
 
 lint:
 	cargo fmt --check

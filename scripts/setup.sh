@@ -1,6 +1,9 @@
 #!/bin/sh
 # Install what the demo and the tests need beyond git, make, a C compiler and cargo: QEMU and a
-# static busybox, from Debian's packages. Says so first; does nothing where they are there.
+# static busybox, from Debian's packages, and the PACKAGES named. Says so first; does nothing where
+# they are there.
+#
+#   scripts/setup.sh [PACKAGES]
 set -eu
 
 packages=
@@ -9,6 +12,9 @@ command -v qemu-system-x86_64 >/dev/null || packages="$packages qemu-system-x86"
 if ! [ -x /bin/busybox ] || grep -q ld-linux /bin/busybox; then
     packages="$packages busybox-static"
 fi
+for package in "$@"; do
+    dpkg -s "$package" >/dev/null 2>&1 || packages="$packages $package"
+done
 [ -n "$packages" ] || exit 0
 
 echo "setup: installing Debian packages:$packages"

@@ -3,7 +3,7 @@
 
 use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
-use crate::kernel::{self, Kernel, KernelError};
+use crate::kernel::{self, Kernel, KernelError, Layouts};
 use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::symbols::MapFile;
 use crate::vmm::Layout;
@@ -25,6 +25,8 @@ pub struct GuestOptions {
     pub layout: Option<Layout>,
     /// The kernel's symbols.
     pub system_map: PathBuf,
+    /// The layouts of its structures, where they are not its own BTF's.
+    pub layouts: Option<PathBuf>,
     /// Whether anything will be written.
     pub access: Access,
 }
@@ -67,10 +69,11 @@ impl Guest {
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
         let source = RamSource::open(&options.memory, options.access)?;
         let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
+        let given = options.layouts.as_deref().map(Layouts::read).transpose()?;
         let mut failed = None;
         for (layout, regions) in layouts(options, &source)? {
             let memory = source.map(regions)?;
-            match understand(memory.as_ref(), &map, &layout) {
+            match understand(memory.as_ref(), &map, given.as_ref(), &layout) {
                 Ok(kernel) => {
                     accept(options.layout.as_ref(), layout)?;
                     return Ok(Self { memory, kernel });
@@ -132,9 +135,10 @@ fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
 fn understand(
     memory: &dyn GuestMemory,
     map: &Arc<MapFile>,
+    layouts: Option<&Layouts>,
     layout: &Layout,
 ) -> Result<Kernel, GuestError> {
-    let kernel = Kernel::find(memory, map).map_err(missing_ram)?;
+    let kernel = Kernel::find(memory, map, layouts).map_err(missing_ram)?;
     let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
     if !agrees(memory.regions(), &ram) {
         return Err(GuestError::LayoutNotProved(layout.clone()));

@@ -23,6 +23,9 @@ pub struct GuestArgs {
     /// The guest kernel's System.map, or a copy of its /proc/kallsyms
     #[arg(long, global = true, env = "VMFI_SYSTEM_MAP", value_name = "PATH")]
     system_map: Option<PathBuf>,
+    /// Structure layouts, if not the guest's own BTF: a vmlinux, a BTF file, or a profile
+    #[arg(long, global = true, env = "VMFI_LAYOUTS", value_name = "PATH")]
+    layouts: Option<PathBuf>,
     /// The launcher's name in the guest
     #[arg(
         long,
@@ -46,7 +49,8 @@ impl GuestArgs {
         let no_map = || GuestError::Kernel(KernelError::NoSystemMap);
         let system_map = self.system_map.clone().ok_or_else(no_map)?;
         let (ram_size, layout) = (self.ram_size, self.ram_layout.clone());
-        let options = GuestOptions { memory, ram_size, layout, system_map, access };
+        let layouts = self.layouts.clone();
+        let options = GuestOptions { memory, ram_size, layout, system_map, layouts, access };
         Ok(Guest::open(&options)?)
     }
 }

@@ -6,6 +6,7 @@ mod inject;
 mod list;
 mod number;
 mod output;
+mod profile;
 mod read;
 mod victim_args;
 
@@ -44,6 +45,7 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Profile(profile::ProfileArgs),
 }
 
 /// Parses, sets up the log, runs, and tells the exit code.
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(args, &cli.guest, cli.output.json),
         Command::Inject(args) => inject::run(args, &cli.guest, cli.output.json),
         Command::Read(args) => read::run(args, &cli.guest, cli.output.json),
+        Command::Profile(args) => profile::run(args, &cli.guest, cli.output.json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

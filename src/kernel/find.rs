@@ -52,9 +52,9 @@ pub fn candidates(memory: &dyn GuestMemory, map: &MapFile) -> Result<Vec<Located
     Ok(located.collect())
 }
 
-/// The kernel's own page-table root: named `swapper_pg_dir` before 4.12 (commit 65ade2f872b4).
+/// The kernel's own page-table root: `init_level4_pgt` before 4.13 (commit 65ade2f872b4).
 fn root_symbol(map: &MapFile) -> Result<Gva, SymbolError> {
-    map.address("init_top_pgt").or_else(|_| map.address("swapper_pg_dir")).map(Gva)
+    map.address("init_top_pgt").or_else(|_| map.address("init_level4_pgt")).map(Gva)
 }
 
 /// Guest-physical addresses that hold a banner and are `offset` past a multiple of 2 MiB.

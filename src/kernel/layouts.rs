@@ -3,7 +3,9 @@
 //! Where the kernel has renamed or replaced a member, each name is tried; the kernel's version
 //! is never looked at.
 
-use crate::types::{TypeSource, TypesError};
+use super::KernelError;
+use crate::types::{self, Member, Profile, Recorder, TypeSource, TypesError};
+use std::path::Path;
 
 /// TASK_COMM_LEN is 16. What types say comes from guest RAM: a larger one is not believed.
 const LONGEST_COMM: u64 = 16;
@@ -46,12 +48,33 @@ pub struct TaskLayout {
     pub mm: u64,
     /// The task that forked it, or that took it over.
     pub real_parent: u64,
-    /// When it started, in ns.
-    pub start_time: u64,
+    /// When it started: in ns, or up to 3.16 a `struct timespec` (commit ccbf62d8a284).
+    pub start_time: Member,
     /// `__state`; `state` before 5.14 (commit 2f064a59a11f).
     pub state: u64,
     /// Set once it has ended.
     pub exit_state: u64,
+    /// Its threads.
+    pub threads: ThreadsLayout,
+}
+
+/// How the threads of a process are linked.
+#[derive(Clone, Debug)]
+pub enum ThreadsLayout {
+    /// A list whose head is in `struct signal_struct`, from 3.14 on (commit 0c740d0afc3b).
+    Listed {
+        /// `task_struct.signal`.
+        signal: u64,
+        /// `signal_struct.thread_head`.
+        head: u64,
+        /// `task_struct.thread_node`.
+        node: u64,
+    },
+    /// A ring through all of them, before.
+    Ring {
+        /// `task_struct.thread_group`.
+        group: u64,
+    },
 }
 
 /// `struct mm_struct`.
@@ -166,6 +189,22 @@ pub struct ResourceLayout {
 }
 
 impl Layouts {
+    /// Those that the file at `path` tells: a vmlinux, BTF, or a profile.
+    pub fn read(path: &Path) -> Result<Self, KernelError> {
+        let types = types::open(path)?;
+        Self::from_types(types.as_ref()).map_err(|source| {
+            let from = path.display().to_string();
+            KernelError::Types { from, source }
+        })
+    }
+
+    /// What of `types` is asked for here: all that a guest needs.
+    pub fn profile(types: &dyn TypeSource) -> Result<Profile, TypesError> {
+        let recorder = Recorder::new(types);
+        Self::from_types(&recorder)?;
+        Ok(recorder.profile())
+    }
+
     /// Asks `types` for every member.
     pub fn from_types(types: &dyn TypeSource) -> Result<Self, TypesError> {
         let at = |structure, path| types.member(structure, path).map(|member| member.offset);
@@ -187,12 +226,7 @@ impl Layouts {
                 name: at("dentry", "d_name.name")?,
                 parent: at("dentry", "d_parent")?,
             },
-            mount: MountLayout {
-                vfsmount: at("mount", "mnt")?,
-                parent: at("mount", "mnt_parent")?,
-                mountpoint: at("mount", "mnt_mountpoint")?,
-                root: at("vfsmount", "mnt_root")?,
-            },
+            mount: mount(types)?,
             resource: ResourceLayout {
                 start: at("resource", "start")?,
                 end: at("resource", "end")?,
@@ -215,9 +249,32 @@ fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
         comm_size: comm.size.min(LONGEST_COMM),
         mm: at("mm")?,
         real_parent: at("real_parent")?,
-        start_time: at("start_time")?,
+        start_time: types.member("task_struct", "start_time")?,
         state: at("__state").or_else(|_| at("state"))?,
         exit_state: at("exit_state")?,
+        threads: threads(types)?,
+    })
+}
+
+fn threads(types: &dyn TypeSource) -> Result<ThreadsLayout, TypesError> {
+    let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+    let Ok(node) = at("task_struct", "thread_node") else {
+        return Ok(ThreadsLayout::Ring { group: at("task_struct", "thread_group")? });
+    };
+    let (signal, head) = (at("task_struct", "signal")?, at("signal_struct", "thread_head")?);
+    Ok(ThreadsLayout::Listed { signal, head, node })
+}
+
+/// Up to 3.2 there was no `struct mount`: `struct vfsmount` held all (commit 7d6fec45a513).
+fn mount(types: &dyn TypeSource) -> Result<MountLayout, TypesError> {
+    let mnt = types.member("mount", "mnt");
+    let outer = if mnt.is_ok() { "mount" } else { "vfsmount" };
+    let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+    Ok(MountLayout {
+        vfsmount: mnt.map_or(0, |mnt| mnt.offset),
+        parent: at(outer, "mnt_parent")?,
+        mountpoint: at(outer, "mnt_mountpoint")?,
+        root: at("vfsmount", "mnt_root")?,
     })
 }
 

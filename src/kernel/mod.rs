@@ -6,7 +6,7 @@ mod resources;
 
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
-    TaskLayout, VmaLayout,
+    TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
 
@@ -14,14 +14,14 @@ use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, TranslateError, VirtualMemory};
 use crate::memory::GuestMemory;
 use crate::symbols::{MapFile, SymbolError};
-use crate::types::{Btf, TypesError};
+use crate::types::{Btf, Profile, TypesError, TypesFileError};
 use find::Located;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The largest BTF that is read: today's are 4 to 8 MB.
 const BTF_LIMIT: u64 = 64 << 20;
-/// Shorter than any kernel's symbol table: Debian's packages hold a stub of 83 bytes.
+/// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
 const STUB: usize = 64 << 10;
 
 /// The guest's kernel is not understood.
@@ -72,15 +72,25 @@ pub enum KernelError {
     Several(Gpa, Gpa),
     /// The kernel carries no types.
     #[error(
-        "the guest kernel has no BTF (CONFIG_DEBUG_INFO_BTF), from which structure layouts are read"
+        "the guest kernel has no BTF (CONFIG_DEBUG_INFO_BTF) to read structure layouts from: give --layouts its vmlinux, or a profile of it ('vmfi profile --vmlinux PATH')"
     )]
     NoBtf,
-    /// Its BTF lacks something.
-    #[error(transparent)]
-    Types(#[from] TypesError),
+    /// The layouts lack something.
+    #[error(
+        "structure layouts from {from}: {source}; give --layouts the kernel's vmlinux, or a profile that 'vmfi profile' wrote"
+    )]
+    Types {
+        /// Where they come from.
+        from: String,
+        /// What is wrong.
+        source: TypesError,
+    },
+    /// The file of layouts cannot be used.
+    #[error("{0}; give --layouts another file")]
+    LayoutsFile(#[from] TypesFileError),
     /// The first task is not one.
     #[error(
-        "init_task at {at} is not a task (its name reads '{comm}'): the guest is still booting, or the symbol table is of another kernel"
+        "init_task at {at} is not a task (its name reads '{comm}'): the guest is still booting, or --system-map or --layouts is of another kernel"
     )]
     BadInitTask {
         /// Where it should be.
@@ -88,6 +98,11 @@ pub enum KernelError {
         /// What stands where its name should.
         comm: String,
     },
+    /// The first task's name is where it should be, its other members are not.
+    #[error(
+        "init_task at {0} has its name but not the other members of the first task: --layouts is of another kernel"
+    )]
+    OtherLayouts(Gva),
     /// A structure of the kernel is not what it must be.
     #[error("the guest kernel's {what} at {at} is damaged; try again")]
     Damaged {
@@ -115,15 +130,20 @@ pub struct Kernel {
 
 impl Kernel {
     /// Finds the kernel that `map` describes in `memory`, and proves it: its own page tables map
-    /// the banner back to where it was found, its BTF reads, and its first task is one.
-    pub fn find(memory: &dyn GuestMemory, map: &Arc<MapFile>) -> Result<Self, KernelError> {
-        if map.length() < STUB {
+    /// the banner back to where it was found, and its first task is one. `layouts` are the
+    /// kernel's own BTF's where none are given.
+    pub fn find(
+        memory: &dyn GuestMemory,
+        map: &Arc<MapFile>,
+        layouts: Option<&Layouts>,
+    ) -> Result<Self, KernelError> {
+        if map.length() < STUB && map.address("linux_banner").is_err() {
             return Err(KernelError::Stub { path: map.path().to_owned(), length: map.length() });
         }
         let mut proved: Option<(Located, Layouts)> = None;
         let mut failed = None;
         for located in find::candidates(memory, map)? {
-            match prove(memory, map, &located) {
+            match prove(memory, map, &located, layouts) {
                 Err(error) => failed = Some(error),
                 Ok(layouts) => {
                     if let Some((other, _)) = &proved {
@@ -154,6 +174,12 @@ impl Kernel {
         slid(&self.map, &self.located, name)
     }
 
+    /// A profile of its layouts, from its own BTF.
+    pub fn profile(&self, memory: &dyn GuestMemory) -> Result<Profile, KernelError> {
+        let view = VirtualMemory { memory, space: self.space() };
+        ask_own_types(&view, &self.map, &self.located, |btf| Layouts::profile(btf))
+    }
+
     /// The kernel's own address space.
     pub fn space(&self) -> AddressSpace {
         self.located.space
@@ -172,14 +198,16 @@ impl Kernel {
     }
 }
 
-/// Reads the layouts and checks that `init_task` is a task: the last steps of the proof.
+/// Has the layouts and checks that `init_task` is a task: the last steps of the proof.
 fn prove(
     memory: &dyn GuestMemory,
     map: &MapFile,
     located: &Located,
+    layouts: Option<&Layouts>,
 ) -> Result<Layouts, KernelError> {
     let view = VirtualMemory { memory, space: located.space };
-    let layouts = Layouts::from_types(&btf(&view, map, located)?)?;
+    let own = || ask_own_types(&view, map, located, |btf| Layouts::from_types(btf));
+    let layouts = layouts.cloned().map_or_else(own, Ok)?;
     let init_task = slid(map, located, "init_task")?;
     let at = field(init_task, layouts.task.comm)?;
     let comm = view.read_string(at, layouts.task.comm_size as usize)?;
@@ -187,16 +215,43 @@ fn prove(
     if !matches!(comm.as_slice(), b"swapper/0" | b"swapper") {
         return Err(KernelError::BadInitTask { at: init_task, comm: sanitized(&comm) });
     }
+    if !first_task(&view, &layouts.task, init_task)? {
+        return Err(KernelError::OtherLayouts(init_task));
+    }
     Ok(layouts)
 }
 
-fn btf(view: &VirtualMemory, map: &MapFile, located: &Located) -> Result<Btf, KernelError> {
+/// Whether the task at `at` has what only the first one has: it is its own parent, its process id
+/// is 0, and the list of tasks runs through it.
+fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool, KernelError> {
+    let ids = [layout.pid, layout.tgid].map(|offset| Ok(view.read_u32(field(at, offset)?)?));
+    let parent = view.read_u64(field(at, layout.real_parent)?)?;
+    let link = field(at, layout.tasks)?;
+    let next = Gva(view.read_u64(link)?);
+    // `struct list_head` is `next`, then `prev`. What is no pointer leads nowhere.
+    let back = field(next, 8).and_then(|prev| Ok(view.read_u64(prev)?));
+    let [pid, tgid]: [Result<u32, KernelError>; 2] = ids;
+    Ok(pid? == 0 && tgid? == 0 && parent == at.0 && back.is_ok_and(|back| back == link.0))
+}
+
+/// What `ask` makes of the kernel's own BTF.
+fn ask_own_types<T>(
+    view: &VirtualMemory,
+    map: &MapFile,
+    located: &Located,
+    ask: impl Fn(&Btf) -> Result<T, TypesError>,
+) -> Result<T, KernelError> {
+    let asked = Btf::parse(btf(view, map, located)?).and_then(|btf| ask(&btf));
+    asked.map_err(|source| KernelError::Types { from: "the guest's own BTF".to_owned(), source })
+}
+
+fn btf(view: &VirtualMemory, map: &MapFile, located: &Located) -> Result<Vec<u8>, KernelError> {
     let bound = |name| slid(map, located, name).map_err(|_| KernelError::NoBtf);
     let (start, stop) = (bound("__start_BTF")?, bound("__stop_BTF")?);
     let length = stop.checked_sub(start).filter(|length| (1..BTF_LIMIT).contains(length));
     let mut raw = vec![0; length.ok_or(KernelError::NoBtf)? as usize];
     view.read(start, &mut raw)?;
-    Ok(Btf::parse(raw)?)
+    Ok(raw)
 }
 
 fn slid(map: &MapFile, located: &Located, name: &str) -> Result<Gva, KernelError> {

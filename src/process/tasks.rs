@@ -7,7 +7,8 @@ use super::{ProcessError, State};
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
 use crate::guest::Guest;
-use crate::kernel::{KernelError, TaskLayout, field, sanitized};
+use crate::kernel::{KernelError, TaskLayout, ThreadsLayout, field, sanitized};
+use crate::types::Member;
 
 /// How many processes are followed: pid_max is at most 4 Mi, a list this long is a damaged one.
 const LIMIT: usize = 4 << 20;
@@ -27,10 +28,11 @@ pub struct Task {
     pub comm: String,
     /// What it does.
     pub state: State,
-    /// When it started, in ns on the guest's monotonic clock. With `pid` this tells a process
+    /// When it started, in ns on a clock of the guest. With `pid` this tells a process
     /// from a later one of the same id.
     pub start_time: u64,
-    /// Its `struct mm_struct`; none for kernel threads and zombies.
+    /// Its `struct mm_struct`; none for kernel threads and zombies. A leader that has ended before
+    /// its other threads has theirs.
     pub mm: Option<Gva>,
 }
 
@@ -84,19 +86,72 @@ fn walk(guest: &Guest) -> Result<Vec<Task>, KernelError> {
 }
 
 fn read(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<Task, KernelError> {
-    let word = |offset| Ok::<_, KernelError>(view.read_u64(field(at, offset)?)?);
     let half = |offset| Ok::<_, KernelError>(view.read_u32(field(at, offset)?)?);
-    let parent = Gva(word(layout.real_parent)?);
+    let parent = Gva(word(view, at, layout.real_parent)?);
     let comm = view.read_string(field(at, layout.comm)?, layout.comm_size as usize)?;
-    let mm = Gva(word(layout.mm)?);
+    let state = State::new(half(layout.state)?, half(layout.exit_state)?);
+    let mut mm = mm_of(view, layout, at)?;
+    if mm.is_none() && state.zombie() {
+        mm = threads_mm(view, layout, at)?;
+    }
     Ok(Task {
         at,
         pid: half(layout.tgid)? as i32,
         // The parent may be a thread; its process is meant.
         parent: view.read_u32(field(parent, layout.tgid)?)? as i32,
         comm: sanitized(&comm),
-        state: State::new(half(layout.state)?, half(layout.exit_state)?),
-        start_time: word(layout.start_time)?,
-        mm: (mm.0 != 0).then_some(mm),
+        state,
+        start_time: start_time(view, layout, at)?,
+        mm,
     })
+}
+
+fn word(view: &VirtualMemory, at: Gva, offset: u64) -> Result<u64, KernelError> {
+    Ok(view.read_u64(field(at, offset)?)?)
+}
+
+fn mm_of(
+    view: &VirtualMemory,
+    layout: &TaskLayout,
+    thread: Gva,
+) -> Result<Option<Gva>, KernelError> {
+    let mm = Gva(word(view, thread, layout.mm)?);
+    Ok((mm.0 != 0).then_some(mm))
+}
+
+/// The memory of a process whose leader has ended: that of any thread that still has one.
+fn threads_mm(
+    view: &VirtualMemory,
+    layout: &TaskLayout,
+    leader: Gva,
+) -> Result<Option<Gva>, KernelError> {
+    let (first, node) = match layout.threads {
+        ThreadsLayout::Ring { group } => (field(leader, group)?, group),
+        ThreadsLayout::Listed { signal, head, node } => {
+            (field(Gva(word(view, leader, signal)?), head)?, node)
+        }
+    };
+    let mut link = first;
+    for _ in 0..LIMIT {
+        link = Gva(view.read_u64(link)?);
+        if link == first {
+            break;
+        }
+        let thread = link.0.checked_sub(node).map(Gva);
+        let thread = thread.ok_or(KernelError::Damaged { what: "thread list", at: link })?;
+        if let Some(mm) = mm_of(view, layout, thread)? {
+            return Ok(Some(mm));
+        }
+    }
+    Ok(None)
+}
+
+fn start_time(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<u64, KernelError> {
+    let Member { offset, size } = layout.start_time;
+    let first = word(view, at, offset)?;
+    if size == 8 {
+        return Ok(first);
+    }
+    // Seconds, then nanoseconds.
+    Ok(first.wrapping_mul(1_000_000_000).wrapping_add(word(view, at, offset.saturating_add(8))?))
 }

@@ -93,6 +93,16 @@ impl ElfFile {
         self.build_id.as_ref()
     }
 
+    /// Up to `length` bytes that the file has for `address` on.
+    pub fn contents(&self, address: u64, length: u64) -> &[u8] {
+        let place = self.segments.iter().find_map(|segment| {
+            let into = address.checked_sub(segment.address)?;
+            let left = segment.file_size.checked_sub(into)?;
+            Some((segment.file_offset.checked_add(into)?, left))
+        });
+        place.map_or(&[], |(offset, left)| self.bytes(offset, length.min(left)))
+    }
+
     /// Up to `length` bytes of the file from `offset` on.
     pub fn bytes(&self, offset: u64, length: u64) -> &[u8] {
         let end = offset.saturating_add(length).min(self.bytes.len() as u64);

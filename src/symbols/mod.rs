@@ -80,7 +80,8 @@ pub enum SymbolError {
     },
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, SymbolError> {
+/// All of the file at `path`.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, SymbolError> {
     let unreadable = |source| SymbolError::Unreadable { path: path.to_owned(), source };
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(SymbolError::NotAFile(path.to_owned()));

@@ -3,20 +3,28 @@
 //! Members are asked for by name, never guessed from a kernel's version.
 
 mod btf;
+mod dwarf;
+mod file;
+mod profile;
 
 pub use btf::Btf;
+pub use dwarf::Dwarf;
+pub use file::{TypesFileError, open};
+pub use profile::{Profile, Recorder};
+
+use serde::{Deserialize, Serialize};
 
 /// A layout could not be read or does not hold what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum TypesError {
-    /// Not BTF, or damaged.
-    #[error("the kernel's BTF is damaged: {0}")]
-    Damaged(&'static str),
+    /// Not what it should be, or cut off.
+    #[error("damaged {0}: {1}")]
+    Damaged(&'static str, String),
     /// No structure of that name.
-    #[error("the kernel's BTF has no structure '{0}'")]
+    #[error("no structure '{0}'")]
     NoStructure(String),
     /// No member of that name.
-    #[error("the kernel's BTF has no member '{member}' in '{structure}'")]
+    #[error("no member '{member}' in '{structure}'")]
     NoMember {
         /// The structure asked.
         structure: String,
@@ -26,7 +34,8 @@ pub enum TypesError {
 }
 
 /// Where a member lies in its structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Member {
     /// Bytes from the start of the outermost structure.
     pub offset: u64,
@@ -39,7 +48,4 @@ pub trait TypeSource {
     /// The member at `path` in `structure`: names joined by dots lead through structures that lie
     /// within; members of anonymous ones count as the outer one's own.
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError>;
-
-    /// Bytes of `structure`.
-    fn size_of(&self, structure: &str) -> Result<u64, TypesError>;
 }

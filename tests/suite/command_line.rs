@@ -1,6 +1,6 @@
 //! The command line from outside, without a guest: what is refused before there is one.
 
-use crate::common::vmfi;
+use crate::common::{built, vmfi};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -122,6 +122,29 @@ fn kernels_that_are_not_understood() {
     let ran = with_map(program);
     has(ran.fails_with(4), &["linux_banner", "--system-map"]);
     assert_eq!(ran.stderr.matches(program).count(), 1, "says it twice: {}", ran.stderr);
+}
+
+#[test]
+fn layouts_that_cannot_be_had() {
+    let files = Files::new();
+    let fails = |path: &str, words: &[&str]| {
+        has(files.with(&["--layouts", path, "list"]).fails_with(4), words);
+        has(vmfi(["profile", "--vmlinux", path]).fails_with(4), words);
+    };
+    fails("/no/such/vmlinux", &["/no/such/vmlinux", "--layouts"]);
+    fails("/dev/zero", &["not a file"]);
+    let path = files.path("layouts");
+    let holding = |bytes: &[u8], words: &[&str]| {
+        fs::write(&path, bytes).unwrap();
+        fails(&path, words);
+    };
+    holding(b"\xff\xfe", &["neither a vmlinux"]);
+    holding(b"comm = 5\n", &["line 1", "comm"]);
+    holding(b"", &["struct"]);
+    holding(b"[struct]\n", &["no structure 'task_struct'", "vmfi profile"]);
+    holding(b"\x7fELF", &["ELF"]);
+    holding(b"\x9f\xeb\x01\x00", &["BTF", "header"]);
+    fails(&built("guest/wrapper").display().to_string(), &["neither BTF nor DWARF"]);
 }
 
 #[test]

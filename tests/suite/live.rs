@@ -463,6 +463,31 @@ fn ram_that_is_cut_off() {
     live.vmfi(&["list", "--ram-size", "1G"]).fails_with(3);
 }
 
+/// Layouts given as the kernel's raw BTF, or as a profile of it, do as well as its own.
+#[test]
+fn layouts_from_a_file() {
+    let mut live = Live::new(&Setup::new(&kernels()[0]));
+    let (pid, child) = live.start("/holder");
+    let folder = tempfile::tempdir().unwrap();
+    let keep = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let btf = keep("btf", &live.guest.copy_out("/sys/kernel/btf/vmlinux").unwrap());
+    let profile = live.vmfi(&["profile"]).stdout;
+    assert!(profile.contains("kernel = \"Linux version 6.1"), "{profile}");
+    let of_btf = vmfi(["profile", "--vmlinux", &btf]).stdout;
+    assert!(profile.ends_with(&of_btf) && of_btf.contains("[struct.task_struct]"), "{of_btf}");
+    let profile = keep("profile.toml", profile.as_bytes());
+    for layouts in [btf, profile] {
+        let listed = live.vmfi(&["list", "--layouts", &layouts, "--json"]).json();
+        assert_eq!(listed[0]["children"][0]["pid"], child);
+        let read = ["read", &pid.to_string(), "value", "--layouts", &layouts, "--json"];
+        assert_eq!(live.vmfi(&read).json()["value"], WRITTEN);
+    }
+}
+
 #[test]
 fn wrong_kernels_symbols() {
     let all = kernels();
