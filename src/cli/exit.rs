@@ -51,13 +51,13 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     let complaint: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
     let complaint = complaint.join(" ");
     let complaint = complaint.strip_prefix("error: ").unwrap_or(&complaint);
-    say(&format!("{}; see 'vmfi --help'", one_line(complaint)));
+    say(&format!("{}; see '{} --help'", one_line(complaint), super::name()));
     ExitCode::from(USAGE)
 }
 
 /// Where standard error is gone too, the exit code must still tell.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "vmfi: {line}");
+    let _ = writeln!(std::io::stderr(), "{}: {line}", super::name());
 }
 
 /// The error and its causes, each unless the one before has said it.

@@ -3,12 +3,13 @@
 //!
 //! `--random LOW..HIGH --bytes N` draws the value instead, from a seed that the receipt names.
 
-use super::exit::UsageError;
+use super::choice::Choice;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::{VictimArgs, at_offset, offset_of};
+use super::victim_args::{VictimArgs, at_offset};
 use crate::fault::{Bounds, Fault, bytes_of, draw};
+use crate::guest::Guest;
 use crate::inject::{Injection, Receipt, hex, inject};
 use crate::memory::Access;
 use crate::site::Verdict;
@@ -51,26 +52,58 @@ pub struct InjectArgs {
     force: bool,
 }
 
+/// What is to be done to a victim that is still to be found.
+pub struct Order<'a> {
+    /// The symbol to write at.
+    pub symbol: &'a str,
+    /// Bytes from the symbol on.
+    pub offset: i64,
+    /// What to write.
+    pub fault: Fault,
+    /// The seed that drew it, if one did.
+    pub seed: Option<u64>,
+    /// Whether the page must be the victim's own.
+    pub verdict: Verdict,
+    /// All but the write.
+    pub dry_run: bool,
+}
+
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     // What can be told without the guest comes first.
     let (fault, seed) = fault(args)?;
-    let offset = offset_of(args.offset.unwrap_or(0))?;
+    let order = Order {
+        symbol: &args.symbol,
+        offset: number::offset(args.offset.unwrap_or(0))?,
+        fault,
+        seed,
+        verdict: if args.force { Verdict::Waived } else { Verdict::Required },
+        dry_run: args.dry_run,
+    };
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
-    let (receipt, size) = args.victim.with_victim(&guest, guest_args, |victim| {
-        let (symbol, size) = victim.symbol(&args.symbol)?;
-        let order = Injection {
-            pid: args.victim.pid,
-            symbol: &args.symbol,
-            offset,
-            gva: at_offset(&args.symbol, symbol, offset)?,
-            fault: fault.clone(),
-            seed,
-            verdict: if args.force { Verdict::Waived } else { Verdict::Required },
-            dry_run: args.dry_run,
+    inject_into(&guest, &args.victim.choice(guest_args), &order, json)
+}
+
+/// Finds the victim, injects, and prints the receipt.
+pub fn inject_into(
+    guest: &Guest,
+    choice: &Choice,
+    order: &Order,
+    json: bool,
+) -> anyhow::Result<()> {
+    let (receipt, size) = choice.with_victim(guest, order.symbol, |found| {
+        let injection = Injection {
+            pid: choice.pid,
+            symbol: order.symbol,
+            offset: order.offset,
+            gva: at_offset(order.symbol, found.symbol, order.offset)?,
+            fault: order.fault.clone(),
+            seed: order.seed,
+            verdict: order.verdict,
+            dry_run: order.dry_run,
         };
-        Ok((inject(&victim.memory, &order)?, size))
+        Ok((inject(&found.victim.memory, &injection)?, found.size))
     })?;
-    warn_outside(&args.symbol, size, offset, receipt.size);
+    warn_outside(order.symbol, size, order.offset, receipt.size);
     let printed = if json { output::json(&receipt) } else { output::text(&shown(&receipt)) };
     // What was done must not be lost with the output.
     printed.with_context(|| format!("the receipt is lost: {}", shown(&receipt).trim_end()))
@@ -79,8 +112,7 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
 /// The fault asked for, and the seed that drew it.
 fn fault(args: &InjectArgs) -> anyhow::Result<(Fault, Option<u64>)> {
     let size = args.num_bytes.or(args.bytes).unwrap_or(0);
-    let size = u64::try_from(size)
-        .map_err(|_| UsageError(format!("NUM_BYTES is {size}; it must be 1 to 8")))?;
+    let size = number::num_bytes(size)?;
     let Some(bounds) = args.random else {
         return Ok((Fault::Set(bytes_of(args.value.unwrap_or(0), size)?), None));
     };

@@ -17,7 +17,7 @@ use serde::Serialize;
 pub struct ListArgs {
     /// Every process
     #[arg(long)]
-    all: bool,
+    pub all: bool,
 }
 
 #[derive(Serialize)]

@@ -1,8 +1,10 @@
 //! The command line: one file per command, whose module docs are the command's manual.
 
+mod choice;
 mod exit;
 mod guest_args;
 mod inject;
+mod kmem;
 mod list;
 mod number;
 mod output;
@@ -12,7 +14,9 @@ mod victim_args;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use guest_args::GuestArgs;
+use kmem::Kmem;
 use log::LevelFilter;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Injects faults into a program inside a virtual machine by writing guest RAM from outside
@@ -48,22 +52,48 @@ enum Command {
     Profile(profile::ProfileArgs),
 }
 
+/// The paper's name for the program: under it, the program takes the paper's command lines.
+const KMEM: &str = "kmem";
+
 /// Parses, sets up the log, runs, and tells the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    if name() == KMEM {
+        return start(Kmem::try_parse(), |kmem| &kmem.output, Kmem::run);
+    }
+    start(Cli::try_parse(), |cli| &cli.output, Cli::run)
+}
+
+/// The name that the program was called by.
+fn name() -> &'static str {
+    let path = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    if path.file_name() == Some(KMEM.as_ref()) { KMEM } else { "vmfi" }
+}
+
+fn start<T>(
+    parsed: Result<T, clap::Error>,
+    output: impl Fn(&T) -> &OutputArgs,
+    run: impl Fn(&T) -> anyhow::Result<()>,
+) -> ExitCode {
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    set_up_log(&cli.output);
-    let result = match &cli.command {
-        Command::List(args) => list::run(args, &cli.guest, cli.output.json),
-        Command::Inject(args) => inject::run(args, &cli.guest, cli.output.json),
-        Command::Read(args) => read::run(args, &cli.guest, cli.output.json),
-        Command::Profile(args) => profile::run(args, &cli.guest, cli.output.json),
-    };
-    match result {
+    set_up_log(output(&cli));
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::failure(&error),
+    }
+}
+
+impl Cli {
+    fn run(&self) -> anyhow::Result<()> {
+        let (guest, json) = (&self.guest, self.output.json);
+        match &self.command {
+            Command::List(args) => list::run(args, guest, json),
+            Command::Inject(args) => inject::run(args, guest, json),
+            Command::Read(args) => read::run(args, guest, json),
+            Command::Profile(args) => profile::run(args, guest, json),
+        }
     }
 }
 
@@ -83,7 +113,7 @@ fn set_up_log(output: &OutputArgs) {
     }
     builder.format(|line, record| {
         let level = record.level().as_str().to_ascii_lowercase();
-        writeln!(line, "vmfi: {level}: {}", record.args())
+        writeln!(line, "{}: {level}: {}", name(), record.args())
     });
     builder.init();
 }

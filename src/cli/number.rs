@@ -1,5 +1,6 @@
 //! Numbers as people type them: decimal or 0x, negative, and sizes such as 512M.
 
+use super::exit::UsageError;
 use crate::address::Gpa;
 use crate::fault::Bounds;
 use crate::memory::{Region, RegionMap};
@@ -23,6 +24,17 @@ pub fn parse(text: &str) -> Result<i128, String> {
 /// A whole number of at most 64 bits, without a sign.
 pub fn parse_u64(text: &str) -> Result<u64, String> {
     u64::try_from(parse(text)?).map_err(|_| format!("'{text}' is not from 0 to 2^64 - 1"))
+}
+
+/// An OFFSET of the command line.
+pub fn offset(offset: i128) -> Result<i64, UsageError> {
+    i64::try_from(offset).map_err(|_| UsageError(format!("OFFSET {offset} does not fit 64 bits")))
+}
+
+/// A NUM_BYTES of the command line; the fault knows how many it can have.
+pub fn num_bytes(size: i128) -> Result<u64, UsageError> {
+    let message = || UsageError(format!("NUM_BYTES is {size}; it must be 1 to 8"));
+    u64::try_from(size).map_err(|_| message())
 }
 
 /// A number of bytes: plain, or with K, M, G or T for powers of 1024.

@@ -4,7 +4,7 @@ use super::exit::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::{VictimArgs, at_offset, offset_of};
+use super::victim_args::{VictimArgs, at_offset};
 use crate::inject::{self, hex};
 use crate::memory::Access;
 use crate::site::{Site, Verdict};
@@ -33,13 +33,14 @@ pub struct ReadArgs {
 
 pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     let asked = args.num_bytes.map(size).transpose()?;
-    let offset = offset_of(args.offset)?;
+    let offset = number::offset(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
-    let (site, bytes) = args.victim.with_victim(&guest, guest_args, |victim| {
-        let (symbol, own) = victim.symbol(&args.symbol)?;
-        let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
-        let gva = at_offset(&args.symbol, symbol, offset)?;
-        let site = Site::locate(&victim.memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
+    let choice = args.victim.choice(guest_args);
+    let (site, bytes) = choice.with_victim(&guest, &args.symbol, |found| {
+        let own = if found.size == 0 { DEFAULT_SIZE } else { found.size.min(LIMIT) };
+        let gva = at_offset(&args.symbol, found.symbol, offset)?;
+        let memory = &found.victim.memory;
+        let site = Site::locate(memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
         let bytes = inject::read(guest.memory(), &site)?;
         Ok((site, bytes))
     })?;

@@ -43,8 +43,8 @@ pub enum ProcessError {
     /// The wrapper's child is still a copy of the wrapper.
     #[error("process {0}, the wrapper's child, has not started its program yet; try again")]
     NotStarted(i32),
-    /// The wrapper has several.
-    #[error("wrapper {pid} has {} descendants: {}; choose one with --child PID", .children.len(), named(.children))]
+    /// Several of the wrapper's descendants could be meant.
+    #[error("wrapper {pid} has {} descendants with that symbol: {}; choose one with --child PID", .children.len(), named(.children))]
     SeveralChildren {
         /// The wrapper.
         pid: i32,

@@ -55,29 +55,27 @@ impl ProcessTree {
         found
     }
 
-    /// The victim of the wrapper `pid`, called `name`: its only descendant that lives, or the one
-    /// of id `child`.
-    pub fn victim(&self, pid: i32, name: &str, child: Option<i32>) -> Result<&Task, ProcessError> {
+    /// The process `pid`, which must be called `name` as wrappers are.
+    pub fn wrapper(&self, pid: i32, name: &str) -> Result<&Task, ProcessError> {
         let wrapper = self.process(pid)?;
         if wrapper.comm != comm(name) {
             let (comm, wanted) = (wrapper.comm.clone(), comm(name));
             return Err(ProcessError::NotAWrapper { pid, comm, wanted });
         }
-        let descendants = self.descendants(pid);
-        if let Some(child) = child {
-            let chosen = descendants.into_iter().find(|task| task.pid == child);
-            return chosen.ok_or(ProcessError::NotItsChild { pid, child });
-        }
-        let mut living = descendants.into_iter().filter(|task| task.mm.is_some());
-        match (living.next(), living.next()) {
-            (None, _) => Err(ProcessError::NoChild(pid)),
-            (Some(only), None) => Ok(only),
-            (Some(first), Some(second)) => {
-                let all = [first, second].into_iter().chain(living);
-                let children = all.map(|task| (task.pid, task.comm.clone())).collect();
-                Err(ProcessError::SeveralChildren { pid, children })
-            }
-        }
+        Ok(wrapper)
+    }
+
+    /// The process `child`, which must descend from `pid`.
+    pub fn descendant(&self, pid: i32, child: i32) -> Result<&Task, ProcessError> {
+        let found = self.descendants(pid).into_iter().find(|task| task.pid == child);
+        found.ok_or(ProcessError::NotItsChild { pid, child })
+    }
+
+    /// Those that descend from `pid` and run a program; there must be one.
+    pub fn living_descendants(&self, pid: i32) -> Result<Vec<Task>, ProcessError> {
+        let all = self.descendants(pid).into_iter();
+        let living: Vec<_> = all.filter(|task| task.mm.is_some()).cloned().collect();
+        if living.is_empty() { Err(ProcessError::NoChild(pid)) } else { Ok(living) }
     }
 }
 
@@ -110,24 +108,27 @@ mod tests {
     }
 
     #[test]
-    fn the_victim_is_the_only_descendant() {
-        let tree = tree(&[(1, 0, "init"), (5, 1, "wrapper"), (6, 5, "hpccg"), (7, 1, "sh")]);
-        assert_eq!(tree.victim(5, "wrapper", None).unwrap().pid, 6);
-        assert!(matches!(tree.victim(1, "wrapper", None), Err(ProcessError::NotAWrapper { .. })));
-        assert!(matches!(tree.victim(9, "wrapper", None), Err(ProcessError::NoProcess(9))));
-        assert!(matches!(
-            tree.victim(5, "wrapper", Some(7)),
-            Err(ProcessError::NotItsChild { .. })
-        ));
+    fn wrappers_are_told_by_their_name() {
+        let tree = tree(&[(1, 0, "init"), (5, 1, "wrapper"), (6, 5, "hpccg")]);
+        assert_eq!(tree.wrapper(5, "wrapper").unwrap().pid, 5);
+        assert!(matches!(tree.wrapper(1, "wrapper"), Err(ProcessError::NotAWrapper { .. })));
+        assert!(matches!(tree.wrapper(9, "wrapper"), Err(ProcessError::NoProcess(9))));
     }
 
     #[test]
-    fn several_descendants_ask_for_a_choice() {
-        let tree = tree(&[(5, 1, "wrapper"), (6, 5, "mpirun"), (7, 6, "rank"), (8, 6, "rank")]);
-        let error = tree.victim(5, "wrapper", None).unwrap_err().to_string();
-        assert!(error.contains("6 (mpirun), 7 (rank), 8 (rank)"), "{error}");
-        assert!(error.contains("--child"), "{error}");
-        assert_eq!(tree.victim(5, "wrapper", Some(8)).unwrap().pid, 8);
+    fn descendants_are_found_at_any_depth() {
+        let tree = tree(&[
+            (5, 1, "wrapper"),
+            (6, 5, "mpirun"),
+            (7, 6, "rank"),
+            (8, 6, "rank"),
+            (9, 1, "sh"),
+        ]);
+        let pids: Vec<_> =
+            tree.living_descendants(5).unwrap().iter().map(|task| task.pid).collect();
+        assert_eq!(pids, [6, 7, 8]);
+        assert_eq!(tree.descendant(5, 8).unwrap().pid, 8);
+        assert!(matches!(tree.descendant(5, 9), Err(ProcessError::NotItsChild { .. })));
     }
 
     #[test]
@@ -135,7 +136,7 @@ mod tests {
         let mut tasks = vec![task(5, 1, "wrapper"), task(6, 5, "hpccg")];
         tasks[1].mm = None;
         let tree = ProcessTree::new(tasks);
-        assert!(matches!(tree.victim(5, "wrapper", None), Err(ProcessError::NoChild(5))));
+        assert!(matches!(tree.living_descendants(5), Err(ProcessError::NoChild(5))));
     }
 
     #[test]

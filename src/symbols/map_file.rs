@@ -1,11 +1,11 @@
 //! The text form of a symbol table: `ADDRESS LETTER NAME` a line, as `nm`, System.map and
-//! `/proc/kallsyms` have it.
+//! `/proc/kallsyms` have it; `nm -S` has a size after the address.
 //!
 //! A kernel's has 150,000 lines of which a command needs a handful, so names are searched for in
-//! the text and no table is built. Letters are not looked at: 7.2's kallsyms gives `init_task`
-//! the letter of a function.
+//! the text and no table is built. A kernel's letters are not looked at: 7.2's kallsyms gives
+//! `init_task` the letter of a function.
 
-use super::{SymbolError, read_file};
+use super::{Symbol, SymbolError, nearest_names, read_file};
 use memchr::memmem;
 use std::path::{Path, PathBuf};
 
@@ -33,28 +33,82 @@ impl MapFile {
 
     /// The address of the first symbol `name`.
     pub fn address(&self, name: &str) -> Result<u64, SymbolError> {
-        let needle = format!(" {name}");
-        let found = memmem::find_iter(&self.text, &needle);
-        let mut addresses = found.filter_map(|at| self.address_at(at, at + needle.len()));
-        addresses.next().ok_or_else(|| SymbolError::NoSymbol {
-            name: name.to_owned(),
-            path: self.path.clone(),
-            near: Vec::new(),
-        })
+        let first = self.lines(name).next();
+        first.map(|line| line.address).ok_or_else(|| self.no_symbol(name, Vec::new()))
     }
 
-    /// The address on the line whose name lies between `start`, a blank, and `end`.
-    fn address_at(&self, start: usize, end: usize) -> Option<u64> {
+    /// The only symbol `name` of a program; a global one before local ones.
+    pub fn symbol(&self, name: &str) -> Result<Symbol, SymbolError> {
+        let lines: Vec<_> = self.lines(name).collect();
+        let chosen = lines.iter().find(|line| line.global).or(lines.first());
+        let Some(chosen) = chosen else {
+            return Err(self.no_symbol(name, nearest_names(name, self.names())));
+        };
+        let mut addresses: Vec<_> = lines.iter().map(|line| line.address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if !chosen.global && addresses.len() > 1 {
+            let path = self.path.clone();
+            return Err(SymbolError::Ambiguous { name: name.to_owned(), path, addresses });
+        }
+        Ok(Symbol { name: name.to_owned(), address: chosen.address, size: chosen.size })
+    }
+
+    fn no_symbol(&self, name: &str, near: Vec<String>) -> SymbolError {
+        SymbolError::NoSymbol { name: name.to_owned(), path: self.path.clone(), near }
+    }
+
+    /// The lines of the symbol `name`.
+    fn lines(&self, name: &str) -> impl Iterator<Item = Line> {
+        let needle = format!(" {name}");
+        let finder = memmem::Finder::new(&needle).into_owned();
+        let mut from = 0;
+        let found = std::iter::from_fn(move || {
+            let at = from + finder.find(self.text.get(from..)?)?;
+            from = at + needle.len();
+            Some((at, from))
+        });
+        found.filter_map(|(start, end)| self.line(start, end))
+    }
+
+    /// The line whose name lies between `start`, a blank, and `end`.
+    fn line(&self, start: usize, end: usize) -> Option<Line> {
         if !matches!(self.text.get(end), None | Some(b'\n' | b'\r')) {
             return None;
         }
         let before = &self.text[..start];
         let line = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let mut fields = std::str::from_utf8(&before[line..]).ok()?.split_ascii_whitespace();
-        let address = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let letter = fields.next()?;
-        (letter.len() == 1 && fields.next().is_none()).then_some(address)
+        let fields = std::str::from_utf8(&before[line..]).ok()?.split_ascii_whitespace();
+        let (address, size, letter) = match fields.collect::<Vec<_>>()[..] {
+            [address, letter] => (address, "0", letter),
+            [address, size, letter] => (address, size, letter),
+            _ => return None,
+        };
+        Some(Line {
+            address: u64::from_str_radix(address, 16).ok()?,
+            size: u64::from_str_radix(size, 16).ok()?,
+            global: is_global(letter)?,
+        })
     }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.split(|&byte| byte == b'\n');
+        lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().last())
+    }
+}
+
+/// What one line says.
+struct Line {
+    address: u64,
+    size: u64,
+    global: bool,
+}
+
+/// Whether `letter` stands for a symbol that every file of the program means: `nm` has capitals
+/// for those, and W and V for weak ones. `None` where it is no letter.
+fn is_global(letter: &str) -> Option<bool> {
+    let &[letter] = letter.as_bytes() else { return None };
+    Some(letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'V'))
 }
 
 #[cfg(test)]
@@ -73,6 +127,21 @@ mod tests {
         assert_eq!(map.address("init_task").unwrap(), 0xffff_ffff_8200_0000);
         assert!(map.address("task").is_err());
         assert!(map.address("init").is_err());
+    }
+
+    #[test]
+    fn a_programs_symbol_is_the_global_one_or_the_only_one() {
+        let map = map("0000000000401136 T main\n                 U printf\n\
+                       0000000000404030 0000000000000008 B value\n0000000000404048 b twin\n\
+                       0000000000404050 b twin\n0000000000404058 W both\n0000000000404060 D both\n\
+                       0000000000404068 r app::table[abi:cxx11]\n");
+        let symbol = |name| map.symbol(name).map(|symbol| (symbol.address, symbol.size));
+        assert_eq!(symbol("value").unwrap(), (0x404030, 8));
+        assert_eq!(symbol("both").unwrap(), (0x404060, 0));
+        assert_eq!(symbol("app::table[abi:cxx11]").unwrap(), (0x404068, 0));
+        assert!(matches!(symbol("twin"), Err(SymbolError::Ambiguous { .. })));
+        assert!(matches!(symbol("printf"), Err(SymbolError::NoSymbol { .. })));
+        assert!(symbol("valeu").unwrap_err().to_string().contains("nearest: value"));
     }
 
     #[test]

@@ -152,11 +152,12 @@ impl<'d> View<'d> {
         entries.next_dfs()?;
         let mut next = entries.next_dfs()?;
         while let Some(entry) = next {
-            if composite(entry) && entry.attr_value(dw::DW_AT_declaration).is_none() {
-                if let Some(name) = self.name(unit, entry)? {
-                    let name = String::from_utf8_lossy(&name).into_owned();
-                    structures.entry(name).or_insert((start, entry.offset()));
-                }
+            if composite(entry)
+                && entry.attr_value(dw::DW_AT_declaration).is_none()
+                && let Some(name) = self.name(unit, entry)?
+            {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                structures.entry(name).or_insert((start, entry.offset()));
             }
             next = entries.next_sibling()?;
         }

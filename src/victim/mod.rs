@@ -3,19 +3,28 @@
 
 mod file;
 mod identity;
+mod loaded;
+mod program;
+mod wrapper;
 
 pub use file::find;
+pub use program::Program;
+pub use wrapper::told_child;
+
 use identity::Identity;
+use loaded::Loaded;
 
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
 use crate::guest::Guest;
 use crate::kernel::{KernelError, field};
 use crate::process::{Mapping, ProcessError, Task, executable, maps};
-use crate::symbols::{ElfFile, SymbolError};
+use crate::symbols::{ElfFile, MapFile, SymbolError};
 use std::path::PathBuf;
 
 const PAGE: u64 = 4096;
+/// Where every program starts, by the name that linkers give it.
+const START: &str = "_start";
 
 /// The victim's program is not known, or not the one given.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +66,23 @@ pub enum VictimError {
     )]
     NotProved {
         /// The file given.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
+    },
+    /// Nothing tells where the program was loaded.
+    #[error(
+        "the ELF header of process {0}'s program is not in its memory, as after a fork: give --victim the program itself"
+    )]
+    NoHeader(i32),
+    /// A map's symbol that the program has no room for.
+    #[error(
+        "'{name}' in {path} lies outside of the program that process {pid} runs: is it that program's map?"
+    )]
+    Outside {
+        /// The symbol.
+        name: String,
+        /// The map.
         path: PathBuf,
         /// The process.
         pid: i32,
@@ -129,38 +155,77 @@ fn no_memory(task: &Task) -> ProcessError {
     ProcessError::NoMemory { pid: task.pid, comm: task.comm.clone(), why }
 }
 
-/// The victim: a process, and the file it was started from, proved to agree.
+/// The victim: a process, and the file with its symbols, proved to agree.
 pub struct Victim<'g> {
     /// Its memory.
     pub memory: VictimMemory<'g>,
-    elf: ElfFile,
+    program: Program,
     /// What the loader added to every address of the file.
     bias: u64,
+    /// What its header says, where nothing but a map was given.
+    loaded: Option<Loaded>,
 }
 
 impl<'g> Victim<'g> {
-    /// Proves that the program in `memory` is `elf`.
-    pub fn open(memory: VictimMemory<'g>, elf: ElfFile) -> Result<Self, VictimError> {
-        let other = |how| -> Result<VictimError, VictimError> {
-            let (path, pid) = (elf.path().to_owned(), memory.task.pid);
-            Ok(VictimError::OtherProgram { path, pid, exe: memory.executable()?, how })
-        };
-        let Some(bias) = load_bias(&memory, &elf)? else {
-            return Err(other("nothing is mapped where its first segment would be".to_owned())?);
-        };
-        match identity::compare(memory.view(), &elf, bias) {
-            Identity::Same => Ok(Self { memory, elf, bias }),
-            Identity::Other(how) => Err(other(how)?),
+    /// Proves that the program in `memory` is `program`.
+    pub fn open(memory: VictimMemory<'g>, program: Program) -> Result<Self, VictimError> {
+        match program {
+            Program::Elf(elf) => Self::with_elf(memory, elf),
+            Program::Map(map) => Self::with_map(memory, map),
+        }
+    }
+
+    fn with_elf(memory: VictimMemory<'g>, elf: ElfFile) -> Result<Self, VictimError> {
+        let bias = load_bias(&memory, &elf)?;
+        let identity = bias.map_or_else(
+            || Identity::Other("nothing is mapped where its first segment would be".to_owned()),
+            |bias| identity::compare(memory.view(), &elf, bias),
+        );
+        let bias = bias.unwrap_or(0);
+        let victim = Self { memory, program: Program::Elf(elf), bias, loaded: None };
+        match identity {
+            Identity::Same => Ok(victim),
+            Identity::Other(how) => Err(victim.another_program(how)?),
             Identity::Unknown => {
-                let (path, pid) = (elf.path().to_owned(), memory.task.pid);
+                let (path, pid) = (victim.program.path().to_owned(), victim.memory.task.pid);
                 Err(VictimError::NotProved { path, pid })
             }
         }
     }
 
+    /// A map has no bytes to compare; but where programs start, few start alike.
+    fn with_map(memory: VictimMemory<'g>, map: MapFile) -> Result<Self, VictimError> {
+        let loaded = Loaded::read(&memory)?;
+        let start = map.address(START).ok();
+        let (bias, entry) = (loaded.bias, loaded.entry);
+        let victim = Self { memory, program: Program::Map(map), bias, loaded: Some(loaded) };
+        match start {
+            Some(start) if start == entry => Ok(victim),
+            Some(start) => {
+                let how = format!("{START} is {start:#x} there, and {entry:#x} in the guest");
+                Err(victim.another_program(how)?)
+            }
+            None => {
+                let path = victim.program.path().display();
+                log::warn!("{path} has no {START} to prove that it is the program's map");
+                Ok(victim)
+            }
+        }
+    }
+
+    /// The error for a file that is another program's than the one in the guest.
+    fn another_program(&self, how: String) -> Result<VictimError, VictimError> {
+        let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);
+        Ok(VictimError::OtherProgram { path, pid, exe: self.memory.executable()?, how })
+    }
+
     /// Where the victim has its symbol `name`, and its size; 0 where the file does not say.
     pub fn symbol(&self, name: &str) -> Result<(Gva, u64), VictimError> {
-        let symbol = self.elf.symbol(name)?;
+        let symbol = self.program.symbol(name)?;
+        if self.loaded.as_ref().is_some_and(|loaded| !loaded.holds(symbol.address)) {
+            let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);
+            return Err(VictimError::Outside { name: name.to_owned(), path, pid });
+        }
         let gva = Gva(symbol.address).checked_add(self.bias);
         let gva = gva.ok_or_else(|| VictimError::OutOfSpace(name.to_owned()))?;
         Ok((gva, symbol.size))

@@ -1,8 +1,9 @@
 //! What the tests share: the built files, guests, and `vmfi` run from outside.
-use assert_cmd::Command;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 
 /// A file of the project.
@@ -82,15 +83,85 @@ impl Ran {
     }
 }
 
+/// A guest, and what a user types to reach it.
+pub struct Live {
+    pub guest: LabGuest,
+    pub map: PathBuf,
+}
+
+impl Live {
+    pub fn new(setup: &Setup) -> Self {
+        let map = system_map(&setup.kernel);
+        Self { guest: boot(setup), map }
+    }
+
+    pub fn vmfi(&self, arguments: &[&str]) -> Ran {
+        self.vmfi_with_map(&self.map, arguments)
+    }
+
+    pub fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
+        let (ram, fixtures) = (self.guest.ram(), built("fixtures"));
+        let mut all = vec!["-m", ram.to_str().unwrap(), "--system-map", map.to_str().unwrap()];
+        all.extend(arguments);
+        if matches!(arguments[0], "inject" | "read") && !arguments.contains(&"--victim") {
+            all.extend(["--victim", fixtures.to_str().unwrap()]);
+        }
+        vmfi(all)
+    }
+
+    /// Starts `program` under the wrapper, waits for its first line, and gives the process ids of
+    /// the wrapper and its child.
+    pub fn start(&mut self, program: &str) -> (i64, i64) {
+        let ready = "until [ $(wc -l </out) -ge 3 ]; do sleep 0.1; done; cat /out";
+        let command = format!("/wrapper {program} >/out 2>&1 & sleep 0.1; {ready}");
+        let lines = self.guest.run(&command).unwrap();
+        let number = |label: &str| {
+            let line = lines.iter().find_map(|line| line.strip_prefix(label));
+            line.unwrap_or_else(|| panic!("no '{label}' in {lines:?}")).parse().unwrap()
+        };
+        (number("wrapper: pid "), number("wrapper: child "))
+    }
+
+    /// The victim's bytes at `gva` as the guest's own kernel reads them.
+    pub fn guest_reads(&mut self, pid: i64, gva: u64, size: u64) -> String {
+        let from = format!("if=/proc/{pid}/mem bs=1 skip=$(({gva})) count={size}");
+        self.dump(&from)
+    }
+
+    /// The guest-physical address of `gva` by the guest's own pagemap.
+    pub fn pagemap(&mut self, pid: i64, gva: u64) -> u64 {
+        let entry =
+            self.dump(&format!("if=/proc/{pid}/pagemap bs=8 skip=$(({gva} / 4096)) count=1"));
+        let entry = u64::from_str_radix(&entry, 16).unwrap().swap_bytes();
+        assert_eq!(entry >> 63, 1, "{gva:#x} is not present for the guest");
+        (entry & ((1 << 55) - 1)) << 12 | gva & 0xfff
+    }
+
+    pub fn dump(&mut self, from: &str) -> String {
+        let lines = self.guest.run(&format!("dd {from} 2>/dev/null | od -An -v -tx1")).unwrap();
+        lines.concat().split_whitespace().collect()
+    }
+}
+
+/// An address as JSON has it.
+pub fn number(text: &Value) -> u64 {
+    let digits = text.as_str().unwrap().strip_prefix("0x").unwrap();
+    u64::from_str_radix(digits, 16).unwrap()
+}
+
 /// Runs `vmfi` with nothing of our own environment.
-pub fn vmfi<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Ran {
-    let mut command = Command::cargo_bin("vmfi").unwrap();
+pub fn vmfi<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Ran {
+    run(Command::new(env!("CARGO_BIN_EXE_vmfi")).args(arguments))
+}
+
+/// Runs `command` with nothing of our own environment.
+pub fn run(command: &mut Command) -> Ran {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VMFI_") || name == "RUST_LOG" {
             command.env_remove(name);
         }
     }
-    let output = command.args(arguments).output().unwrap();
+    let output = command.output().unwrap();
     Ran {
         code: output.status.code().expect("vmfi was killed by a signal"),
         stdout: String::from_utf8(output.stdout).unwrap(),

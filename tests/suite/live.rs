@@ -1,83 +1,18 @@
 //! The claims, on live guests: two kernels, four and five levels, KASLR on and off, two CPUs, RAM
 //! on both sides of 4 GiB. What the guest itself says is the truth that each is held against.
 
-use crate::common::{Ran, boot, built, kernels, project, system_map, vmfi};
+use crate::common::{Live, boot, built, kernels, number, project, system_map, vmfi};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use vmfi::lab::{LabGuest, Setup};
 
 const WRITTEN: u64 = 0x2222_2222_2222_2222;
-
-/// A guest, and what a user types to reach it.
-struct Live {
-    guest: LabGuest,
-    map: PathBuf,
-}
-
-impl Live {
-    fn new(setup: &Setup) -> Self {
-        let map = system_map(&setup.kernel);
-        Self { guest: boot(setup), map }
-    }
-
-    fn vmfi(&self, arguments: &[&str]) -> Ran {
-        self.vmfi_with_map(&self.map, arguments)
-    }
-
-    fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
-        let (ram, fixtures) = (self.guest.ram(), built("fixtures"));
-        let mut all = vec!["-m", ram.to_str().unwrap(), "--system-map", map.to_str().unwrap()];
-        all.extend(arguments);
-        if matches!(arguments[0], "inject" | "read") && !arguments.contains(&"--victim") {
-            all.extend(["--victim", fixtures.to_str().unwrap()]);
-        }
-        vmfi(all)
-    }
-
-    /// Starts `program` under the wrapper, waits for its first line, and gives the process ids of
-    /// the wrapper and its child.
-    fn start(&mut self, program: &str) -> (i64, i64) {
-        let ready = "until [ $(wc -l </out) -ge 3 ]; do sleep 0.1; done; cat /out";
-        let command = format!("/wrapper {program} >/out 2>&1 & sleep 0.1; {ready}");
-        let lines = self.guest.run(&command).unwrap();
-        let number = |label: &str| {
-            let line = lines.iter().find_map(|line| line.strip_prefix(label));
-            line.unwrap_or_else(|| panic!("no '{label}' in {lines:?}")).parse().unwrap()
-        };
-        (number("wrapper: pid "), number("wrapper: child "))
-    }
-
-    /// The victim's bytes at `gva` as the guest's own kernel reads them.
-    fn guest_reads(&mut self, pid: i64, gva: u64, size: u64) -> String {
-        let from = format!("if=/proc/{pid}/mem bs=1 skip=$(({gva})) count={size}");
-        self.dump(&from)
-    }
-
-    /// The guest-physical address of `gva` by the guest's own pagemap.
-    fn pagemap(&mut self, pid: i64, gva: u64) -> u64 {
-        let entry =
-            self.dump(&format!("if=/proc/{pid}/pagemap bs=8 skip=$(({gva} / 4096)) count=1"));
-        let entry = u64::from_str_radix(&entry, 16).unwrap().swap_bytes();
-        assert_eq!(entry >> 63, 1, "{gva:#x} is not present for the guest");
-        (entry & ((1 << 55) - 1)) << 12 | gva & 0xfff
-    }
-
-    fn dump(&mut self, from: &str) -> String {
-        let lines = self.guest.run(&format!("dd {from} 2>/dev/null | od -An -v -tx1")).unwrap();
-        lines.concat().split_whitespace().collect()
-    }
-}
-
-fn number(text: &Value) -> u64 {
-    let digits = text.as_str().unwrap().strip_prefix("0x").unwrap();
-    u64::from_str_radix(digits, 16).unwrap()
-}
 
 /// Process id, parent's id and name of every process that lives long enough to be compared: not
 /// of the kernel's workers, whose names change with their work.

@@ -4,6 +4,8 @@ mod command_line;
 mod common;
 mod device;
 mod hpccg;
+mod kmem;
+mod launchers;
 mod live;
 mod paging;
 mod plain_kernel;

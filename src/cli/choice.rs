@@ -1,0 +1,208 @@
+//! Which of a guest's processes is the victim: of a wrapper's descendants, the only one that has
+//! the symbol. Launchers such as a shell or mpirun stand between the two.
+
+use crate::address::Gva;
+use crate::guest::Guest;
+use crate::inject::InjectError;
+use crate::kernel::KernelError;
+use crate::process::{ProcessError, ProcessTree, Task, executable, tasks};
+use crate::site::SiteError;
+use crate::symbols::MapFile;
+use crate::victim::{self, Program, Victim, VictimError, VictimMemory};
+use anyhow::Context;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How often a victim that is changing is looked at.
+const TRIES: usize = 5;
+/// An exec takes some ms.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What tells the victim.
+pub struct Choice {
+    /// The wrapper's process id, or the victim's own.
+    pub pid: i32,
+    /// What wrappers are called.
+    pub wrapper_name: String,
+    /// Which of its descendants, where that was said.
+    pub child: Option<i32>,
+    /// Whether `pid` is the victim's own.
+    pub direct: bool,
+    /// Where its symbols are.
+    pub symbols: Symbols,
+}
+
+/// Where a victim's symbols are.
+pub enum Symbols {
+    /// In its program: this file, or one in this folder, or in the current one.
+    Program(Option<PathBuf>),
+    /// In a map file.
+    Map(PathBuf),
+}
+
+/// The victim, and where it has the symbol asked for.
+pub struct Found<'g> {
+    /// The victim.
+    pub victim: Victim<'g>,
+    /// The symbol's address.
+    pub symbol: Gva,
+    /// Its bytes; 0 where that is not known.
+    pub size: u64,
+}
+
+impl Choice {
+    /// Finds the victim that has `symbol`, proves its program, and has `work` done with it.
+    ///
+    /// The victim runs on meanwhile. Where it ends, forks or calls exec under our eyes, what we
+    /// see is neither the old program nor the new one; so a failure that this could explain is
+    /// looked at again before it is believed.
+    pub fn with_victim<T>(
+        &self,
+        guest: &Guest,
+        symbol: &str,
+        work: impl Fn(&Found) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let first = self.candidates(guest)?;
+        let mut candidates = first.clone();
+        for _ in 1..TRIES {
+            match self.find(guest, &candidates, symbol).and_then(|found| work(&found)) {
+                Err(error) if may_pass(&error) => log::debug!("looking again: {error:#}"),
+                done => return done,
+            }
+            std::thread::sleep(PAUSE);
+            candidates = self.candidates(guest)?;
+        }
+        let done = self.find(guest, &candidates, symbol).and_then(|found| work(&found));
+        match (done, first.only(), candidates.only()) {
+            (Err(error), Some(first), Some(now)) if now.mm != first.mm && may_pass(&error) => {
+                Err(ProcessError::Replaced(now.pid).into())
+            }
+            (done, ..) => done,
+        }
+    }
+
+    /// The processes that could be meant.
+    fn candidates(&self, guest: &Guest) -> anyhow::Result<Candidates> {
+        let tree = ProcessTree::new(tasks(guest)?);
+        if self.direct {
+            let tasks = vec![tree.process(self.pid)?.clone()];
+            return Ok(Candidates { wrapper_exe: None, tasks });
+        }
+        let wrapper = tree.wrapper(self.pid, &self.wrapper_name)?;
+        let tasks = match self.child {
+            Some(child) => vec![tree.descendant(self.pid, child)?.clone()],
+            None => tree.living_descendants(self.pid)?,
+        };
+        Ok(Candidates { wrapper_exe: executable(guest, wrapper)?, tasks })
+    }
+
+    fn find<'g>(
+        &self,
+        guest: &'g Guest,
+        candidates: &Candidates,
+        symbol: &str,
+    ) -> anyhow::Result<Found<'g>> {
+        if let Some(only) = candidates.only() {
+            return self.look(guest, candidates, only, symbol);
+        }
+        let (mut found, mut missed) = (Vec::new(), None);
+        for task in &candidates.tasks {
+            match self.look(guest, candidates, task, symbol) {
+                Ok(one) => found.push(one),
+                // One that is just becoming something else may have the symbol in a moment.
+                Err(error) if !lacks_symbol(&error) => return Err(error),
+                Err(error) => missed = Some(more_telling(missed, error)),
+            }
+        }
+        let named = |found: &Found| {
+            let task = &found.victim.memory.task;
+            (task.pid, task.comm.clone())
+        };
+        let children: Vec<_> = found.iter().map(named).collect();
+        match (found.pop(), missed) {
+            (Some(only), _) if children.len() == 1 => Ok(only),
+            (None, Some(missed)) => {
+                let (pid, count) = (self.pid, candidates.tasks.len());
+                Err(missed)
+                    .context(format!("none of wrapper {pid}'s {count} descendants has '{symbol}'"))
+            }
+            _ => Err(ProcessError::SeveralChildren { pid: self.pid, children }.into()),
+        }
+    }
+
+    /// Proves the program of `task` and looks for `symbol` in it.
+    fn look<'g>(
+        &self,
+        guest: &'g Guest,
+        candidates: &Candidates,
+        task: &Task,
+        symbol: &str,
+    ) -> anyhow::Result<Found<'g>> {
+        let memory = VictimMemory::open(guest, task.clone())?;
+        let exe = memory.executable()?;
+        if candidates.wrapper_exe.as_ref() == Some(&exe) {
+            // Between fork and exec the child is a copy of the wrapper.
+            return Err(ProcessError::NotStarted(task.pid).into());
+        }
+        let victim = Victim::open(memory, self.symbols.open(&exe)?)?;
+        let (symbol, size) = victim.symbol(symbol)?;
+        Ok(Found { victim, symbol, size })
+    }
+}
+
+impl Symbols {
+    /// The file for the program that the guest knows as `exe`.
+    fn open(&self, exe: &str) -> Result<Program, VictimError> {
+        Ok(match self {
+            Self::Program(given) => Program::Elf(victim::find(given.as_deref(), exe)?),
+            Self::Map(path) => Program::Map(MapFile::read(path)?),
+        })
+    }
+}
+
+/// The processes that could be meant, and the program of their wrapper.
+#[derive(Clone)]
+struct Candidates {
+    wrapper_exe: Option<String>,
+    tasks: Vec<Task>,
+}
+
+impl Candidates {
+    fn only(&self) -> Option<&Task> {
+        if let [only] = self.tasks.as_slice() { Some(only) } else { None }
+    }
+}
+
+/// Whether the error says that a process is not the one that has the symbol.
+fn lacks_symbol(error: &anyhow::Error) -> bool {
+    let victim = error.downcast_ref::<VictimError>();
+    victim.is_some_and(|error| !matches!(error, VictimError::Kernel(_) | VictimError::Process(_)))
+}
+
+/// Of two processes that lack the symbol, the one whose program at least was found tells more.
+fn more_telling(before: Option<anyhow::Error>, now: anyhow::Error) -> anyhow::Error {
+    let found = |error: &anyhow::Error| {
+        matches!(error.downcast_ref(), Some(VictimError::Symbol(_) | VictimError::Outside { .. }))
+    };
+    match before {
+        Some(before) if found(&before) || !found(&now) => before,
+        _ => now,
+    }
+}
+
+/// Whether a process that is just changing could be the reason. Nothing has been written then.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let inject = error.downcast_ref::<InjectError>().is_some_and(|error| {
+        matches!(
+            error,
+            InjectError::Site(_) | InjectError::Process(_) | InjectError::MovedBefore(_)
+        )
+    });
+    let victim = error
+        .downcast_ref::<VictimError>()
+        .is_some_and(|error| !matches!(error, VictimError::Symbol(_) | VictimError::OutOfSpace(_)));
+    let process = error
+        .downcast_ref::<ProcessError>()
+        .is_some_and(|error| !matches!(error, ProcessError::SeveralChildren { .. }));
+    inject || victim || process || error.is::<SiteError>() || error.is::<KernelError>()
+}
