@@ -27,6 +27,7 @@ struct Cli {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Output")]
 struct OutputArgs {
     /// Print one JSON document on standard output, and nothing else there
     #[arg(long, global = true)]
