@@ -1,5 +1,6 @@
 //! The command line: one file per command, whose module docs are the command's manual.
 
+mod config;
 mod exit;
 mod guest_args;
 mod inject;
@@ -9,7 +10,7 @@ mod output;
 mod read;
 mod victim_args;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use guest_args::GuestArgs;
 use log::LevelFilter;
 use std::process::ExitCode;
@@ -49,19 +50,34 @@ enum Command {
 
 /// Parses, sets up the log, runs, and tells the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return exit::usage(&error),
-    };
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::failure(&error),
+    }
+}
+
+fn start() -> anyhow::Result<()> {
+    let cli = parse(Cli::command())?;
     set_up_log(&cli.output);
-    let result = match &cli.command {
+    match config::find(cli.guest.config.as_deref()) {
+        Some(file) => {
+            log::debug!("options from {}", file.display());
+            run(&parse(config::with_file(Cli::command(), &file)?)?)
+        }
+        None => run(&cli),
+    }
+}
+
+fn parse(command: clap::Command) -> Result<Cli, clap::Error> {
+    let matches = config::without_empty_variables(command).try_get_matches()?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
         Command::List(args) => list::run(args, &cli.guest, cli.output.json),
         Command::Inject(args) => inject::run(args, &cli.guest, cli.output.json),
         Command::Read(args) => read::run(args, &cli.guest, cli.output.json),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::failure(&error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests share: the built files, guests, and `vmfi` run from outside.
 use assert_cmd::Command;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
@@ -82,15 +83,26 @@ impl Ran {
     }
 }
 
-/// Runs `vmfi` with nothing of our own environment.
-pub fn vmfi<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Ran {
+/// Runs `vmfi` with nothing of our own environment, in an empty folder.
+pub fn vmfi<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Ran {
+    vmfi_in(tempfile::tempdir().unwrap().path(), &[], arguments)
+}
+
+/// Runs `vmfi` in `folder`, where `config` is the user's configuration folder, with nothing of our
+/// own environment but these variables.
+pub fn vmfi_in<I: AsRef<OsStr>>(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    arguments: impl IntoIterator<Item = I>,
+) -> Ran {
     let mut command = Command::cargo_bin("vmfi").unwrap();
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VMFI_") || name == "RUST_LOG" {
             command.env_remove(name);
         }
     }
-    let output = command.args(arguments).output().unwrap();
+    command.current_dir(folder).env("XDG_CONFIG_HOME", folder.join("config"));
+    let output = command.envs(variables.iter().copied()).args(arguments).output().unwrap();
     Ran {
         code: output.status.code().expect("vmfi was killed by a signal"),
         stdout: String::from_utf8(output.stdout).unwrap(),
