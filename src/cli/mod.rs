@@ -8,6 +8,7 @@ mod list;
 mod number;
 mod output;
 mod read;
+mod shell;
 mod victim_args;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    #[command(subcommand, hide = true)]
+    Shell(shell::ShellCommand),
 }
 
 /// Parses, sets up the log, runs, and tells the exit code.
@@ -60,11 +63,11 @@ fn start() -> anyhow::Result<()> {
     let cli = parse(Cli::command())?;
     set_up_log(&cli.output);
     match config::find(cli.guest.config.as_deref()) {
-        Some(file) => {
+        Some(file) if !matches!(cli.command, Command::Shell(_)) => {
             log::debug!("options from {}", file.display());
             run(&parse(config::with_file(Cli::command(), &file)?)?)
         }
-        None => run(&cli),
+        _ => run(&cli),
     }
 }
 
@@ -78,6 +81,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::List(args) => list::run(args, &cli.guest, cli.output.json),
         Command::Inject(args) => inject::run(args, &cli.guest, cli.output.json),
         Command::Read(args) => read::run(args, &cli.guest, cli.output.json),
+        Command::Shell(command) => shell::run(command, Cli::command()),
     }
 }
 

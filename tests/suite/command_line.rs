@@ -268,6 +268,7 @@ fn files_of_options_that_cannot_be_used() {
     has(with("json = true").fails_with(2), &["line 1", "'json'"]);
     has(with("memory = '/ram\n").fails_with(2), &["vmfi.toml, line 1"]);
     assert_eq!(files.here(&[], &["--help"]).code, 0);
+    assert_eq!(files.here(&[], &["shell", "completions", "bash"]).code, 0);
 
     let given = |path: &str| vmfi(["--config", path, "list"]);
     has(given("/no/such/file").fails_with(2), &["/no/such/file", "--config"]);

@@ -6,4 +6,5 @@ mod device;
 mod hpccg;
 mod live;
 mod paging;
+mod shell;
 mod wrapper;
