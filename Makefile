@@ -5,16 +5,32 @@
 KERNEL ?=
 export KERNEL
 
+# Where `make install` puts things; DESTDIR goes before it, for packages.
+PREFIX ?= /usr/local
+BIN = $(DESTDIR)$(PREFIX)/bin
+LIB = $(DESTDIR)$(PREFIX)/lib/vmfi
+SHARE = $(DESTDIR)$(PREFIX)/share
+BASH_COMPLETION = $(SHARE)/bash-completion/completions/vmfi
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_vmfi
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/vmfi.fish
+MAN = $(SHARE)/man/man1
+
+PROGRAM := target/release/vmfi
+# Completions and manual pages.
+SHELL_FILES := target/shell
 WRAPPER := target/guest/wrapper
 FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
 	target/fixtures/holder-noid target/fixtures/holder-noid-other
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
-.PHONY: help build demo demo-stop test test-full-size test-plain-kernel lint setup fixtures clean
+.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel lint setup \
+	fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi and target/guest/wrapper"
+	@echo "make install          all of it, completions and manual pages under PREFIX ($(PREFIX))"
+	@echo "make uninstall        remove what make install put there"
 	@echo "make demo             boot a guest, inject into the solver, show what came of it"
 	@echo "make demo-stop        stop the guest that the demo left running"
 	@echo "make test             every test, those on live guests included"
@@ -32,6 +48,23 @@ $(WRAPPER): FORCE
 	@cargo build --quiet --release --locked --manifest-path guest-wrapper/Cargo.toml --target-dir target/guest-build
 	@mkdir -p $(@D)
 	@cmp -s target/guest-build/release/wrapper $@ || cp target/guest-build/release/wrapper $@
+
+install: build
+	@rm -rf $(SHELL_FILES) && mkdir -p $(SHELL_FILES)
+	@for shell in bash zsh fish; do $(PROGRAM) shell completions $$shell >$(SHELL_FILES)/$$shell || exit; done
+	@$(PROGRAM) shell man $(SHELL_FILES)
+	install -D -t '$(BIN)' $(PROGRAM)
+	ln -sf vmfi '$(BIN)/kmem'
+	install -D -t '$(LIB)' $(WRAPPER)
+	install -D -m 644 $(SHELL_FILES)/bash '$(BASH_COMPLETION)'
+	install -D -m 644 $(SHELL_FILES)/zsh '$(ZSH_COMPLETION)'
+	install -D -m 644 $(SHELL_FILES)/fish '$(FISH_COMPLETION)'
+	install -D -m 644 -t '$(MAN)' $(SHELL_FILES)/*.1
+
+uninstall:
+	rm -f '$(BIN)/vmfi' '$(BIN)/kmem' '$(LIB)/wrapper' '$(MAN)'/vmfi.1 '$(MAN)'/vmfi-*.1
+	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
+	-rmdir '$(LIB)'
 
 fixtures: $(FIXTURES)
 

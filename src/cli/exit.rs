@@ -36,23 +36,30 @@ pub struct NoWrapper(pub String);
 
 /// Prints what failed, in one line, and gives its exit code.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref() {
+        return usage(error);
+    }
     say(&one_line(&whole_story(error)));
     ExitCode::from(code(error))
 }
 
 /// Prints clap's complaint in one line; help and version as they are.
-pub fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    say(&format!("{}; see '{} --help'", complaint(error), super::name()));
+    ExitCode::from(USAGE)
+}
+
+/// Clap's complaint in one line.
+pub fn complaint(error: &clap::Error) -> String {
     let text = error.render().to_string();
     // The complaint itself ends at the first empty line; tips and the usage follow.
     let complaint: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
-    let complaint = complaint.join(" ");
-    let complaint = complaint.strip_prefix("error: ").unwrap_or(&complaint);
-    say(&format!("{}; see '{} --help'", one_line(complaint), super::name()));
-    ExitCode::from(USAGE)
+    let complaint = one_line(&complaint.join(" "));
+    complaint.strip_prefix("error: ").unwrap_or(&complaint).to_owned()
 }
 
 /// Where standard error is gone too, the exit code must still tell.

@@ -35,6 +35,9 @@ pub struct GuestArgs {
         default_value = "wrapper"
     )]
     pub wrapper_name: String,
+    /// The file with such options [default: vmfi.toml here, else ~/.config/vmfi/vmfi.toml]
+    #[arg(long, global = true, env = "VMFI_CONFIG", value_name = "PATH")]
+    pub config: Option<PathBuf>,
 }
 
 /// No RAM source was named.

@@ -13,7 +13,7 @@ use super::exit::UsageError;
 use super::inject::{Order, inject_into};
 use super::list::{self, ListArgs};
 use super::number;
-use super::{GuestArgs, OutputArgs};
+use super::{CommandLine, GuestArgs, OutputArgs};
 use crate::fault::{Fault, bytes_of};
 use crate::guest::Guest;
 use crate::memory::Access;
@@ -52,7 +52,7 @@ pub struct Kmem {
     #[command(flatten)]
     guest: GuestArgs,
     #[command(flatten)]
-    pub output: OutputArgs,
+    output: OutputArgs,
 }
 
 /// What the first word asks for.
@@ -81,9 +81,16 @@ struct Arguments<'a> {
     offset: i128,
 }
 
-impl Kmem {
-    /// Does what the command line says.
-    pub fn run(&self) -> anyhow::Result<()> {
+impl CommandLine for Kmem {
+    fn guest(&self) -> Option<&GuestArgs> {
+        Some(&self.guest)
+    }
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn run(&self) -> anyhow::Result<()> {
         match (self.task, self.arguments()) {
             (Task::List, _) if self.wrapper_map.is_none() => {
                 list::run(&ListArgs { all: false }, &self.guest, self.output.json)
@@ -93,7 +100,9 @@ impl Kmem {
             (_, None) => Err(usage("an injection takes seven arguments")),
         }
     }
+}
 
+impl Kmem {
     fn arguments(&self) -> Option<Arguments<'_>> {
         let Task::Inject { wrapper } = self.task else { return None };
         Some(Arguments {

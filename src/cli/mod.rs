@@ -1,6 +1,7 @@
 //! The command line: one file per command, whose module docs are the command's manual.
 
 mod choice;
+mod config;
 mod exit;
 mod guest_args;
 mod inject;
@@ -10,9 +11,10 @@ mod number;
 mod output;
 mod profile;
 mod read;
+mod shell;
 mod victim_args;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use guest_args::GuestArgs;
 use kmem::Kmem;
 use log::LevelFilter;
@@ -32,6 +34,7 @@ struct Cli {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Output")]
 struct OutputArgs {
     /// Print one JSON document on standard output, and nothing else there
     #[arg(long, global = true)]
@@ -50,6 +53,8 @@ enum Command {
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
     Profile(profile::ProfileArgs),
+    #[command(subcommand, hide = true)]
+    Shell(shell::ShellCommand),
 }
 
 /// The paper's name for the program: under it, the program takes the paper's command lines.
@@ -57,10 +62,10 @@ const KMEM: &str = "kmem";
 
 /// Parses, sets up the log, runs, and tells the exit code.
 pub fn main() -> ExitCode {
-    if name() == KMEM {
-        return start(Kmem::try_parse(), |kmem| &kmem.output, Kmem::run);
+    match name() {
+        KMEM => start::<Kmem>(),
+        _ => start::<Cli>(),
     }
-    start(Cli::try_parse(), |cli| &cli.output, Cli::run)
 }
 
 /// The name that the program was called by.
@@ -69,23 +74,49 @@ fn name() -> &'static str {
     if path.file_name() == Some(KMEM.as_ref()) { KMEM } else { "vmfi" }
 }
 
-fn start<T>(
-    parsed: Result<T, clap::Error>,
-    output: impl Fn(&T) -> &OutputArgs,
-    run: impl Fn(&T) -> anyhow::Result<()>,
-) -> ExitCode {
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => return exit::usage(&error),
-    };
-    set_up_log(output(&cli));
-    match run(&cli) {
+/// A command line: our own, or the paper's.
+trait CommandLine: CommandFactory + FromArgMatches {
+    /// Where the guest is; none where no guest is looked at.
+    fn guest(&self) -> Option<&GuestArgs>;
+    /// What is printed.
+    fn output(&self) -> &OutputArgs;
+    /// Does what it says.
+    fn run(&self) -> anyhow::Result<()>;
+}
+
+fn start<T: CommandLine>() -> ExitCode {
+    match parse_and_run::<T>() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::failure(&error),
     }
 }
 
-impl Cli {
+fn parse_and_run<T: CommandLine>() -> anyhow::Result<()> {
+    let line: T = parse(T::command())?;
+    set_up_log(line.output());
+    match line.guest().and_then(|guest| config::find(guest.config.as_deref())) {
+        Some(file) => {
+            log::debug!("options from {}", file.display());
+            parse::<T>(config::with_file(T::command(), &Cli::command(), &file)?)?.run()
+        }
+        None => line.run(),
+    }
+}
+
+fn parse<T: CommandLine>(command: clap::Command) -> Result<T, clap::Error> {
+    let matches = config::without_empty_variables(command).try_get_matches()?;
+    T::from_arg_matches(&matches)
+}
+
+impl CommandLine for Cli {
+    fn guest(&self) -> Option<&GuestArgs> {
+        (!matches!(self.command, Command::Shell(_))).then_some(&self.guest)
+    }
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
     fn run(&self) -> anyhow::Result<()> {
         let (guest, json) = (&self.guest, self.output.json);
         match &self.command {
@@ -93,6 +124,7 @@ impl Cli {
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
             Command::Profile(args) => profile::run(args, guest, json),
+            Command::Shell(command) => shell::run(command, Self::command()),
         }
     }
 }

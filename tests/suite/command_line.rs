@@ -1,6 +1,6 @@
 //! The command line from outside, without a guest: what is refused before there is one.
 
-use crate::common::{built, vmfi};
+use crate::common::{Ran, built, vmfi, vmfi_in};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -22,9 +22,21 @@ impl Files {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn with(&self, arguments: &[&str]) -> crate::common::Ran {
+    fn with(&self, arguments: &[&str]) -> Ran {
         let own = ["-m".to_owned(), self.path("ram"), "--system-map".to_owned(), self.path("map")];
         vmfi(own.into_iter().chain(arguments.iter().map(|argument| (*argument).to_owned())))
+    }
+
+    /// Writes a file of options.
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Runs in the folder, where `config` is the user's configuration folder.
+    fn here(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
+        vmfi_in(self.folder.path(), variables, arguments)
     }
 }
 
@@ -97,6 +109,8 @@ fn ram_without_permission() {
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(&copy)
             .args(["-m", ram.to_str().unwrap(), "--system-map", &files.path("map"), "list"])
+            .current_dir(files.folder.path())
+            .env("XDG_CONFIG_HOME", files.folder.path())
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(3));
@@ -178,4 +192,113 @@ fn help_and_version_go_to_standard_output() {
     assert_eq!(help.code, 0);
     has(&help.stdout, &["--dry-run", "--force", "--victim", "<WRAPPER_PID>", "VMFI_MEMORY"]);
     assert!(vmfi(["--version"]).stdout.starts_with("vmfi "));
+}
+
+#[test]
+fn the_command_line_beats_the_environment_beats_the_file() {
+    let files = Files::new();
+    files.write("vmfi.toml", "memory = '/file/ram'\nsystem-map = 'map'");
+    let set = [("VMFI_MEMORY", "/set/ram")];
+    has(files.here(&[], &["list"]).fails_with(3), &["/file/ram"]);
+    has(files.here(&set, &["list"]).fails_with(3), &["/set/ram"]);
+    has(files.here(&set, &["-m", "/typed/ram", "list"]).fails_with(3), &["/typed/ram"]);
+    has(files.here(&set, &["list", "-m", "/typed/ram"]).fails_with(3), &["/typed/ram"]);
+
+    files.write("vmfi.toml", "memory = 'ram'\nsystem-map = '/file/map'");
+    let set = [("VMFI_SYSTEM_MAP", "/set/map")];
+    has(files.here(&[], &["list"]).fails_with(4), &["/file/map"]);
+    has(files.here(&set, &["list"]).fails_with(4), &["/set/map"]);
+    has(files.here(&set, &["list", "--system-map", "/typed/map"]).fails_with(4), &["/typed/map"]);
+
+    files.write("vmfi.toml", "memory = 'ram'\nsystem-map = 'map'\nram-size = 134217728");
+    let set = [("VMFI_RAM_SIZE", "64M")];
+    has(files.here(&[], &["list"]).fails_with(3), &["67108864", "--ram-size"]);
+    has(files.here(&set, &["list"]).fails_with(4), &["no Linux kernel"]);
+    has(files.here(&set, &["list", "--ram-size", "1G"]).fails_with(3), &["--ram-size"]);
+}
+
+#[test]
+fn each_variable_is_read() {
+    let all = [
+        ("VMFI_MEMORY", "/set/ram"),
+        ("VMFI_RAM_SIZE", "1G"),
+        ("VMFI_RAM_LAYOUT", "pc"),
+        ("VMFI_SYSTEM_MAP", "/set/map"),
+        ("VMFI_WRAPPER_NAME", "launcher"),
+        ("VMFI_VICTIM", "/set/victim"),
+        ("VMFI_CONFIG", "/set/file"),
+    ];
+    let files = Files::new();
+    let help = files.here(&all, &["inject", "--help"]).stdout;
+    for (name, value) in all {
+        has(&help, &[&format!("[env: {name}={value}]")]);
+    }
+    let empty = all.map(|(name, _)| (name, ""));
+    has(files.here(&empty, &["list"]).fails_with(3), &["VMFI_MEMORY"]);
+    let refused = |name, value| files.here(&[(name, value)], &["list"]);
+    has(refused("VMFI_RAM_SIZE", "much").fails_with(2), &["512M"]);
+    has(refused("VMFI_RAM_LAYOUT", "round").fails_with(2), &["q35"]);
+    has(refused("VMFI_CONFIG", "/no/such/file").fails_with(2), &["/no/such/file"]);
+}
+
+#[test]
+fn each_option_of_the_guest_and_the_victim_may_stand_in_the_file() {
+    let files = Files::new();
+    let rest = "ram-size = '64M'\nram-layout = 'q35'\nwrapper-name = 'launcher'\nvictim = 'x'\n";
+    files.write("own/vmfi.toml", &format!("memory = '../ram'\nsystem-map = '../map'\n{rest}"));
+    // Paths in the file start at its folder.
+    let given = ["--config", "own/vmfi.toml", "list"];
+    has(files.here(&[], &given).fails_with(4), &["no Linux kernel"]);
+    let set = [("VMFI_CONFIG", "own/vmfi.toml")];
+    has(files.here(&set, &["read", "5", "value"]).fails_with(4), &["no Linux kernel"]);
+}
+
+#[test]
+fn one_file_of_options_is_read() {
+    let files = Files::new();
+    let list = |variables: &[(&str, &str)]| files.here(variables, &["list", "--system-map", "map"]);
+    has(list(&[]).fails_with(3), &["no guest RAM given"]);
+    files.write(".config/vmfi/vmfi.toml", "memory = 'home'");
+    let home = files.path("");
+    let home = [("XDG_CONFIG_HOME", ""), ("HOME", home.as_str())];
+    has(list(&home).fails_with(3), &["/.config/vmfi/home"]);
+    files.write("config/vmfi/vmfi.toml", "memory = 'user'");
+    has(list(&[]).fails_with(3), &["/config/vmfi/user"]);
+    files.write("vmfi.toml", "");
+    has(list(&[]).fails_with(3), &["no guest RAM given"]);
+    files.write("vmfi.toml", "memory = 'here'");
+    has(list(&[]).fails_with(3), &["here"]);
+    files.write("other", "memory = 'given'");
+    has(list(&[("VMFI_CONFIG", "other")]).fails_with(3), &["given"]);
+    files.write("another", "memory = 'typed'");
+    let typed = ["list", "--system-map", "map", "--config", "another"];
+    let ran = files.here(&[("VMFI_CONFIG", "other")], &typed);
+    has(ran.fails_with(3), &["typed"]);
+}
+
+#[test]
+fn files_of_options_that_cannot_be_used() {
+    let files = Files::new();
+    let with = |text| {
+        files.write("vmfi.toml", text);
+        files.here(&[], &["list"])
+    };
+    has(with("\nmemroy = 'x'").fails_with(2), &["vmfi.toml, line 2", "'memroy'", "memory, "]);
+    has(with("ram-size = 'much'").fails_with(2), &["vmfi.toml, line 1", "--ram-size", "512M"]);
+    has(with("ram-size = 0").fails_with(2), &["line 1", "--ram-size", "512M"]);
+    has(with("ram-layout = 'round'").fails_with(2), &["line 1", "--ram-layout", "q35"]);
+    has(with("memory = true").fails_with(2), &["line 1", "'memory'", "text"]);
+    has(with("json = true").fails_with(2), &["line 1", "'json'"]);
+    has(with("memory = '/ram\n").fails_with(2), &["vmfi.toml, line 1"]);
+    assert_eq!(files.here(&[], &["--help"]).code, 0);
+    assert_eq!(files.here(&[], &["shell", "completions", "bash"]).code, 0);
+
+    let given = |path: &str| vmfi(["--config", path, "list"]);
+    has(given("/no/such/file").fails_with(2), &["/no/such/file", "--config"]);
+    has(given("/dev/zero").fails_with(2), &["/dev/zero", "--config"]);
+    has(given(&files.path("")).fails_with(2), &["not a file"]);
+    has(given(&files.path("ram")).fails_with(2), &["not a file of options"]);
+    let pipe = files.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    has(given(&pipe).fails_with(2), &["not a file"]);
 }

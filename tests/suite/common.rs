@@ -149,18 +149,32 @@ pub fn number(text: &Value) -> u64 {
     u64::from_str_radix(digits, 16).unwrap()
 }
 
-/// Runs `vmfi` with nothing of our own environment.
+/// Runs `vmfi` with nothing of our own environment, in an empty folder.
 pub fn vmfi<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Ran {
-    run(Command::new(env!("CARGO_BIN_EXE_vmfi")).args(arguments))
+    vmfi_in(tempfile::tempdir().unwrap().path(), &[], arguments)
 }
 
-/// Runs `command` with nothing of our own environment.
-pub fn run(command: &mut Command) -> Ran {
+/// Runs `vmfi` in `folder`, with nothing of our own environment but these variables.
+pub fn vmfi_in<I: AsRef<OsStr>>(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    arguments: impl IntoIterator<Item = I>,
+) -> Ran {
+    let mut vmfi = Command::new(env!("CARGO_BIN_EXE_vmfi"));
+    run(folder, vmfi.envs(variables.iter().copied()).args(arguments))
+}
+
+/// Runs `command` in `folder`, where `config` is the user's configuration folder, with nothing of
+/// our own environment but what was set for it.
+pub fn run(folder: &Path, command: &mut Command) -> Ran {
+    let set: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VMFI_") || name == "RUST_LOG" {
+        let ours = name.to_string_lossy().starts_with("VMFI_") || name == "RUST_LOG";
+        if ours && !set.contains(&name) {
             command.env_remove(name);
         }
     }
+    command.current_dir(folder).env("XDG_CONFIG_HOME", folder.join("config"));
     let output = command.output().unwrap();
     Ran {
         code: output.status.code().expect("vmfi was killed by a signal"),

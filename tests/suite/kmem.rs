@@ -38,7 +38,7 @@ impl Kmem {
         let mut kmem = Command::new(Path::new("./kmem"));
         kmem.args(["-m", self.live.guest.ram().to_str().unwrap()]);
         kmem.args(["--system-map", self.live.map.to_str().unwrap()]);
-        run(kmem.args(arguments).current_dir(self.folder.path()))
+        run(self.folder.path(), kmem.args(arguments))
     }
 
     /// The paper's seven arguments, in one line.

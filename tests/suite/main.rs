@@ -9,4 +9,5 @@ mod launchers;
 mod live;
 mod paging;
 mod plain_kernel;
+mod shell;
 mod wrapper;
