@@ -7,6 +7,7 @@ use crate::kernel::{self, Kernel, KernelError};
 use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::symbols::MapFile;
 use crate::vmm::Layout;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -151,15 +152,16 @@ fn missing_ram(error: KernelError) -> GuestError {
     }
 }
 
-/// Whether all that the kernel takes for RAM lies in a region, and each region ends about where
-/// some of it does.
-fn agrees(regions: &RegionMap, ram: &[std::ops::RangeInclusive<Gpa>]) -> bool {
+/// Whether all that the kernel takes for RAM lies in a run of regions without a gap, and each run
+/// ends about where some of it does.
+fn agrees(regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> bool {
+    let runs = regions.runs();
     let inside = ram.iter().all(|range| {
-        let length = range.end().checked_sub(*range.start()).and_then(|last| last.checked_add(1));
-        length.is_some_and(|length| regions.locate(*range.start(), length).is_ok())
+        let holds = |run: &Range<Gpa>| run.contains(range.start()) && run.contains(range.end());
+        range.start() <= range.end() && runs.iter().any(holds)
     });
-    let filled = regions.iter().all(|region| {
-        let short = |range: &std::ops::RangeInclusive<Gpa>| region.end().checked_sub(*range.end());
+    let filled = runs.iter().all(|run| {
+        let short = |range: &RangeInclusive<Gpa>| run.end.checked_sub(*range.end());
         ram.iter().filter_map(short).any(|short| short <= FIRMWARE_RESERVES)
     });
     inside && filled && !ram.is_empty()
@@ -176,11 +178,12 @@ fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Region;
 
     const GIB: u64 = 1 << 30;
 
     /// What a kernel reports on a machine with `ram` bytes in `layout`.
-    fn reported(layout: &Layout, ram: u64) -> Vec<std::ops::RangeInclusive<Gpa>> {
+    fn reported(layout: &Layout, ram: u64) -> Vec<RangeInclusive<Gpa>> {
         let regions = layout.regions(ram).unwrap();
         let mut ranges = vec![Gpa(0x1000)..=Gpa(0x9_fbff)];
         for region in regions.iter() {
@@ -202,6 +205,33 @@ mod tests {
                     assert_eq!(agrees(&regions, &ram_ranges), same, "{truth} as {tried}, {ram}");
                 }
             }
+        }
+    }
+
+    /// The same RAM in blocks of 128 MiB.
+    fn in_blocks(regions: &RegionMap) -> RegionMap {
+        const BLOCK: u64 = 128 << 20;
+        let blocks = regions.iter().flat_map(|region| {
+            (0..region.length).step_by(BLOCK as usize).map(|into| Region {
+                gpa: Gpa(region.gpa.0 + into),
+                length: BLOCK.min(region.length - into),
+                offset: region.offset + into,
+            })
+        });
+        RegionMap::new(blocks.collect()).unwrap()
+    }
+
+    #[test]
+    fn blocks_agree_as_the_run_that_they_form() {
+        let ranges = reported(&Layout::Q35, 3 * GIB);
+        let whole = in_blocks(&Layout::Q35.regions(3 * GIB).unwrap());
+        assert!(agrees(&whole, &ranges));
+        let all_but = |missing: usize| {
+            let kept = whole.iter().enumerate().filter(|(index, _)| *index != missing);
+            RegionMap::new(kept.map(|(_, block)| *block).collect()).unwrap()
+        };
+        for missing in 0..whole.iter().count() {
+            assert!(!agrees(&all_but(missing), &ranges), "without block {missing}");
         }
     }
 
