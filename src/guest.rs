@@ -6,7 +6,7 @@ use crate::arch::{TranslateError, VirtualMemory};
 use crate::kernel::{self, Kernel, KernelError};
 use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::symbols::MapFile;
-use crate::vmm::Layout;
+use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,11 +23,21 @@ pub struct GuestOptions {
     /// Bytes of RAM, where they are not the file's size.
     pub ram_size: Option<u64>,
     /// How RAM is laid out; found out where it is not given.
-    pub layout: Option<Layout>,
+    pub layout: Option<RamLayout>,
     /// The kernel's symbols.
     pub system_map: PathBuf,
     /// Whether anything will be written.
     pub access: Access,
+}
+
+impl GuestOptions {
+    /// What the VMM's list says, where one is named.
+    fn listed(&self) -> Result<Option<PalaciosRam>, PalaciosError> {
+        match &self.layout {
+            Some(RamLayout::Palacios(list)) => PalaciosRam::read(list, &self.memory).map(Some),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// A guest could not be opened.
@@ -36,6 +46,9 @@ pub enum GuestError {
     /// Its RAM cannot be had.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The VMM's list does not tell where it is.
+    #[error(transparent)]
+    Palacios(#[from] PalaciosError),
     /// Its kernel is not understood.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -61,20 +74,28 @@ pub enum GuestError {
 pub struct Guest {
     memory: Box<dyn GuestMemory>,
     kernel: Kernel,
+    /// What was mapped, where a list told it.
+    listed: Option<PalaciosRam>,
 }
 
 impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
-        let source = RamSource::open(&options.memory, options.access)?;
+        let listed = options.listed()?;
+        let memory = listed.as_ref().map_or(options.memory.as_path(), PalaciosRam::source);
+        let source = RamSource::open(memory, options.access)?;
+        let given = match &options.layout {
+            Some(RamLayout::Known(layout)) => Some(layout.clone()),
+            _ => listed.as_ref().map(PalaciosRam::layout),
+        };
         let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
         let mut failed = None;
-        for (layout, regions) in layouts(options, &source)? {
+        for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
             let memory = source.map(regions)?;
             match understand(memory.as_ref(), &map, &layout) {
                 Ok(kernel) => {
-                    accept(options.layout.as_ref(), layout)?;
-                    return Ok(Self { memory, kernel });
+                    accept(given.as_ref(), layout)?;
+                    return Ok(Self { memory, kernel, listed });
                 }
                 Err(error) => failed = Some(further(failed, error)),
             }
@@ -85,6 +106,12 @@ impl Guest {
     /// Guest-physical memory.
     pub fn memory(&self) -> &dyn GuestMemory {
         self.memory.as_ref()
+    }
+
+    /// Asks the VMM anew, where a list told where RAM lies: an error unless RAM still is where it
+    /// was mapped.
+    pub fn ram_still_there(&self) -> Result<(), PalaciosError> {
+        self.listed.as_ref().map_or(Ok(()), PalaciosRam::still_holds)
     }
 
     /// The kernel.
@@ -101,14 +128,14 @@ impl Guest {
 /// The layouts to try, each with its regions; those that come out alike only once. The one given
 /// comes first: the others tell why it fails. Of a device nothing but what is given is touched.
 fn layouts(
-    options: &GuestOptions,
+    given: Option<&Layout>,
+    ram_size: Option<u64>,
     source: &RamSource,
 ) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
-    let given = options.layout.as_ref();
     if let (Some(layout @ Layout::Regions(regions)), true) = (given, source.is_device()) {
         return Ok(vec![(layout.clone(), regions.clone())]);
     }
-    let ram = options.ram_size.or(source.size()).ok_or_else(|| source.unknown_size())?;
+    let ram = ram_size.or(source.size()).ok_or_else(|| source.unknown_size())?;
     let others = Layout::all().filter(|_| given.is_none() || !source.is_device());
     let mut different: Vec<(Layout, RegionMap)> = Vec::new();
     for layout in given.cloned().into_iter().chain(others) {
