@@ -6,7 +6,8 @@ use crate::arch::{TranslateError, VirtualMemory};
 use crate::kernel::{self, Kernel, KernelError, Layouts};
 use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::symbols::MapFile;
-use crate::vmm::Layout;
+use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout};
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub struct GuestOptions {
     /// Bytes of RAM, where they are not the file's size.
     pub ram_size: Option<u64>,
     /// How RAM is laid out; found out where it is not given.
-    pub layout: Option<Layout>,
+    pub layout: Option<RamLayout>,
     /// The kernel's symbols.
     pub system_map: PathBuf,
     /// The layouts of its structures, where they are not its own BTF's.
@@ -31,12 +32,25 @@ pub struct GuestOptions {
     pub access: Access,
 }
 
+impl GuestOptions {
+    /// What the VMM's list says, where one is named.
+    fn listed(&self) -> Result<Option<PalaciosRam>, PalaciosError> {
+        match &self.layout {
+            Some(RamLayout::Palacios(list)) => PalaciosRam::read(list, &self.memory).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// A guest could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// Its RAM cannot be had.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The VMM's list does not tell where it is.
+    #[error(transparent)]
+    Palacios(#[from] PalaciosError),
     /// Its kernel is not understood.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -62,21 +76,29 @@ pub enum GuestError {
 pub struct Guest {
     memory: Box<dyn GuestMemory>,
     kernel: Kernel,
+    /// What was mapped, where a list told it.
+    listed: Option<PalaciosRam>,
 }
 
 impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
-        let source = RamSource::open(&options.memory, options.access)?;
+        let listed = options.listed()?;
+        let memory = listed.as_ref().map_or(options.memory.as_path(), PalaciosRam::source);
+        let source = RamSource::open(memory, options.access)?;
+        let given = match &options.layout {
+            Some(RamLayout::Known(layout)) => Some(layout.clone()),
+            _ => listed.as_ref().map(PalaciosRam::layout),
+        };
         let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
-        let given = options.layouts.as_deref().map(Layouts::read).transpose()?;
+        let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
         let mut failed = None;
-        for (layout, regions) in layouts(options, &source)? {
+        for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
             let memory = source.map(regions)?;
-            match understand(memory.as_ref(), &map, given.as_ref(), &layout) {
+            match understand(memory.as_ref(), &map, members.as_ref(), &layout) {
                 Ok(kernel) => {
-                    accept(options.layout.as_ref(), layout)?;
-                    return Ok(Self { memory, kernel });
+                    accept(given.as_ref(), layout)?;
+                    return Ok(Self { memory, kernel, listed });
                 }
                 Err(error) => failed = Some(further(failed, error)),
             }
@@ -87,6 +109,12 @@ impl Guest {
     /// Guest-physical memory.
     pub fn memory(&self) -> &dyn GuestMemory {
         self.memory.as_ref()
+    }
+
+    /// Asks the VMM anew, where a list told where RAM lies: an error unless RAM still is where it
+    /// was mapped.
+    pub fn ram_still_there(&self) -> Result<(), PalaciosError> {
+        self.listed.as_ref().map_or(Ok(()), PalaciosRam::still_holds)
     }
 
     /// The kernel.
@@ -103,14 +131,14 @@ impl Guest {
 /// The layouts to try, each with its regions; those that come out alike only once. The one given
 /// comes first: the others tell why it fails. Of a device nothing but what is given is touched.
 fn layouts(
-    options: &GuestOptions,
+    given: Option<&Layout>,
+    ram_size: Option<u64>,
     source: &RamSource,
 ) -> Result<Vec<(Layout, RegionMap)>, MemoryError> {
-    let given = options.layout.as_ref();
     if let (Some(layout @ Layout::Regions(regions)), true) = (given, source.is_device()) {
         return Ok(vec![(layout.clone(), regions.clone())]);
     }
-    let ram = options.ram_size.or(source.size()).ok_or_else(|| source.unknown_size())?;
+    let ram = ram_size.or(source.size()).ok_or_else(|| source.unknown_size())?;
     let others = Layout::all().filter(|_| given.is_none() || !source.is_device());
     let mut different: Vec<(Layout, RegionMap)> = Vec::new();
     for layout in given.cloned().into_iter().chain(others) {
@@ -135,10 +163,10 @@ fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
 fn understand(
     memory: &dyn GuestMemory,
     map: &Arc<MapFile>,
-    layouts: Option<&Layouts>,
+    members: Option<&Layouts>,
     layout: &Layout,
 ) -> Result<Kernel, GuestError> {
-    let kernel = Kernel::find(memory, map, layouts).map_err(missing_ram)?;
+    let kernel = Kernel::find(memory, map, members).map_err(missing_ram)?;
     let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
     if !agrees(memory.regions(), &ram) {
         return Err(GuestError::LayoutNotProved(layout.clone()));
@@ -155,15 +183,16 @@ fn missing_ram(error: KernelError) -> GuestError {
     }
 }
 
-/// Whether all that the kernel takes for RAM lies in a region, and each region ends about where
-/// some of it does.
-fn agrees(regions: &RegionMap, ram: &[std::ops::RangeInclusive<Gpa>]) -> bool {
+/// Whether all that the kernel takes for RAM lies in a run of regions without a gap, and each run
+/// ends about where some of it does.
+fn agrees(regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> bool {
+    let runs = regions.runs();
     let inside = ram.iter().all(|range| {
-        let length = range.end().checked_sub(*range.start()).and_then(|last| last.checked_add(1));
-        length.is_some_and(|length| regions.locate(*range.start(), length).is_ok())
+        let holds = |run: &Range<Gpa>| run.contains(range.start()) && run.contains(range.end());
+        range.start() <= range.end() && runs.iter().any(holds)
     });
-    let filled = regions.iter().all(|region| {
-        let short = |range: &std::ops::RangeInclusive<Gpa>| region.end().checked_sub(*range.end());
+    let filled = runs.iter().all(|run| {
+        let short = |range: &RangeInclusive<Gpa>| run.end.checked_sub(*range.end());
         ram.iter().filter_map(short).any(|short| short <= FIRMWARE_RESERVES)
     });
     inside && filled && !ram.is_empty()
@@ -180,11 +209,12 @@ fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Region;
 
     const GIB: u64 = 1 << 30;
 
     /// What a kernel reports on a machine with `ram` bytes in `layout`.
-    fn reported(layout: &Layout, ram: u64) -> Vec<std::ops::RangeInclusive<Gpa>> {
+    fn reported(layout: &Layout, ram: u64) -> Vec<RangeInclusive<Gpa>> {
         let regions = layout.regions(ram).unwrap();
         let mut ranges = vec![Gpa(0x1000)..=Gpa(0x9_fbff)];
         for region in regions.iter() {
@@ -206,6 +236,33 @@ mod tests {
                     assert_eq!(agrees(&regions, &ram_ranges), same, "{truth} as {tried}, {ram}");
                 }
             }
+        }
+    }
+
+    /// The same RAM in blocks of 128 MiB.
+    fn in_blocks(regions: &RegionMap) -> RegionMap {
+        const BLOCK: u64 = 128 << 20;
+        let blocks = regions.iter().flat_map(|region| {
+            (0..region.length).step_by(BLOCK as usize).map(|into| Region {
+                gpa: Gpa(region.gpa.0 + into),
+                length: BLOCK.min(region.length - into),
+                offset: region.offset + into,
+            })
+        });
+        RegionMap::new(blocks.collect()).unwrap()
+    }
+
+    #[test]
+    fn blocks_agree_as_the_run_that_they_form() {
+        let ranges = reported(&Layout::Q35, 3 * GIB);
+        let whole = in_blocks(&Layout::Q35.regions(3 * GIB).unwrap());
+        assert!(agrees(&whole, &ranges));
+        let all_but = |missing: usize| {
+            let kept = whole.iter().enumerate().filter(|(index, _)| *index != missing);
+            RegionMap::new(kept.map(|(_, block)| *block).collect()).unwrap()
+        };
+        for missing in 0..whole.iter().count() {
+            assert!(!agrees(&all_but(missing), &ranges), "without block {missing}");
         }
     }
 

@@ -6,6 +6,7 @@ use crate::memory::{GuestMemory, MemoryError, WORD};
 use crate::process::{self, ProcessError};
 use crate::site::{Site, SiteError, Verdict};
 use crate::victim::VictimMemory;
+use crate::vmm::PalaciosError;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use std::ops::Range;
@@ -22,6 +23,9 @@ pub enum InjectError {
     /// Guest RAM could not be read or written.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// RAM is not where it was mapped.
+    #[error(transparent)]
+    Palacios(#[from] PalaciosError),
     /// The process ended, or runs another program now.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -141,6 +145,8 @@ pub fn inject(victim: &VictimMemory, order: &Injection) -> Result<Receipt, Injec
         let after = order.fault.apply(&before);
         return Ok(receipt(victim, order, &site, Exchanged { before, after }, None));
     }
+    // First, for the rest is read through what was mapped.
+    victim.guest.ram_still_there()?;
     process::still_runs(victim.guest, &victim.task)?;
     if locate().ok().as_ref() != Some(&site) {
         return Err(InjectError::MovedBefore(order.gva));
@@ -148,7 +154,8 @@ pub fn inject(victim: &VictimMemory, order: &Injection) -> Result<Receipt, Injec
     let exchanged = exchange(memory, &site, &order.fault)?;
     let read_back = read(memory, &site)?;
     let receipt = receipt(victim, order, &site, exchanged, Some(read_back));
-    if locate().ok().as_ref() != Some(&site) {
+    let moved = victim.guest.ram_still_there().is_err();
+    if moved || locate().ok().as_ref() != Some(&site) {
         let (before, after) = (hex(&receipt.before), hex(&receipt.after));
         let (gva, gpa) = (order.gva, Gpa(receipt.gpa));
         return Err(InjectError::MovedAfter { gva, gpa, before, after });

@@ -69,6 +69,8 @@ impl Choice {
                 Err(error) if may_pass(&error) => log::debug!("looking again: {error:#}"),
                 done => return done,
             }
+            // Where RAM was moved away, looking again shows the old place.
+            guest.ram_still_there()?;
             std::thread::sleep(PAUSE);
             candidates = self.candidates(guest)?;
         }

@@ -10,6 +10,7 @@ use crate::process::ProcessError;
 use crate::site::SiteError;
 use crate::symbols::SymbolError;
 use crate::victim::VictimError;
+use crate::vmm::PalaciosError;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -100,6 +101,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(victim(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(inject(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(palacios(error))
     } else if cause.is::<SiteError>() {
         Some(REFUSED)
     } else if cause.is::<KernelError>() {
@@ -116,6 +119,13 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn guest(error: &GuestError) -> u8 {
     match error {
         GuestError::Kernel(_) => KERNEL,
+        _ => RAM,
+    }
+}
+
+fn palacios(error: &PalaciosError) -> u8 {
+    match error {
+        PalaciosError::Moved => CHANGED,
         _ => RAM,
     }
 }
@@ -141,6 +151,21 @@ fn inject(error: &InjectError) -> u8 {
         InjectError::Site(_) => REFUSED,
         InjectError::Process(error) => process(error),
         InjectError::Memory(_) => RAM,
+        InjectError::Palacios(error) => palacios(error),
         _ => CHANGED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moved_ram_is_a_change_and_a_list_of_no_use_is_no_ram() {
+        let no_vm = || PalaciosError::NoVm("/list".into());
+        assert_eq!(code(&PalaciosError::Moved.into()), CHANGED);
+        assert_eq!(code(&InjectError::from(PalaciosError::Moved).into()), CHANGED);
+        assert_eq!(code(&InjectError::from(no_vm()).into()), RAM);
+        assert_eq!(code(&GuestError::from(no_vm()).into()), RAM);
     }
 }

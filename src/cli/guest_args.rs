@@ -4,7 +4,7 @@ use super::number::{parse_layout, parse_size};
 use crate::guest::{Guest, GuestError, GuestOptions};
 use crate::kernel::KernelError;
 use crate::memory::Access;
-use crate::vmm::Layout;
+use crate::vmm::RamLayout;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -17,9 +17,10 @@ pub struct GuestArgs {
     /// Its size where it is not the file's (512M, 2G)
     #[arg(long, global = true, env = "VMFI_RAM_SIZE", value_name = "SIZE", value_parser = parse_size)]
     ram_size: Option<u64>,
-    /// How RAM is laid out: q35, pc, flat, or GPA:LENGTH@OFFSET,... [default: found out]
+    /// How RAM is laid out: q35, pc, flat, GPA:LENGTH@OFFSET,..., or palacios[:PATH], the
+    /// host's own list [default: found out]
     #[arg(long, global = true, env = "VMFI_RAM_LAYOUT", value_name = "SPEC", value_parser = parse_layout)]
-    ram_layout: Option<Layout>,
+    ram_layout: Option<RamLayout>,
     /// The guest kernel's System.map, or a copy of its /proc/kallsyms
     #[arg(long, global = true, env = "VMFI_SYSTEM_MAP", value_name = "PATH")]
     system_map: Option<PathBuf>,

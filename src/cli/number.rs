@@ -4,7 +4,7 @@ use super::exit::UsageError;
 use crate::address::Gpa;
 use crate::fault::Bounds;
 use crate::memory::{Region, RegionMap};
-use crate::vmm::Layout;
+use crate::vmm::{Layout, PALACIOS_LIST, RamLayout};
 
 /// A whole number, decimal or 0x, with an optional sign.
 pub fn parse(text: &str) -> Result<i128, String> {
@@ -47,13 +47,20 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| format!("'{text}' is not a size (512M, 2G, or bytes)"))
 }
 
-/// A layout of RAM: by name, or GPA:LENGTH@OFFSET for each region.
-pub fn parse_layout(text: &str) -> Result<Layout, String> {
-    if !text.contains(':') {
-        return text.parse();
+/// A layout of RAM: by name, from the list of a Palacios host, or GPA:LENGTH@OFFSET for each
+/// region.
+pub fn parse_layout(text: &str) -> Result<RamLayout, String> {
+    match text.split_once(':') {
+        None if text == "palacios" => Ok(RamLayout::Palacios(PALACIOS_LIST.into())),
+        None => text.parse().map(RamLayout::Known),
+        Some(("palacios", list)) => Ok(RamLayout::Palacios(list.into())),
+        Some(_) => parse_regions(text).map(Layout::Regions).map(RamLayout::Known),
     }
+}
+
+fn parse_regions(text: &str) -> Result<RegionMap, String> {
     let regions: Result<_, String> = text.split(',').map(parse_region).collect();
-    RegionMap::new(regions?).map(Layout::Regions).map_err(|error| error.to_string())
+    RegionMap::new(regions?).map_err(|error| error.to_string())
 }
 
 fn parse_region(text: &str) -> Result<Region, String> {
@@ -88,9 +95,13 @@ mod tests {
 
     #[test]
     fn layouts() {
-        let given = parse_layout("0:2G@0,0x100000000:1G@0x80000000").unwrap();
-        assert_eq!(given.regions(0).unwrap(), Layout::Q35.regions(3 << 30).unwrap());
-        assert_eq!(parse_layout("pc"), Ok(Layout::Pc));
+        let given = parse_layout("0:2G@0,0x100000000:1G@0x80000000");
+        let regions = Layout::Q35.regions(3 << 30).unwrap();
+        assert_eq!(given, Ok(RamLayout::Known(Layout::Regions(regions))));
+        assert_eq!(parse_layout("pc"), Ok(RamLayout::Known(Layout::Pc)));
+        let list = |path: &str| Ok(RamLayout::Palacios(path.into()));
+        assert_eq!(parse_layout("palacios"), list("/proc/v3vee/v3-guests-details"));
+        assert_eq!(parse_layout("palacios:/a:b"), list("/a:b"));
         for bad in ["round", "0:", "0:1G", "0@0", "0:1G@x", "8:1G@0", "0:1G@0,4096:1G@1G", "0:0@0"]
         {
             assert!(parse_layout(bad).is_err(), "{bad}");

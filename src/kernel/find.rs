@@ -62,7 +62,9 @@ fn banner_hits(memory: &dyn GuestMemory, offset: u64) -> Vec<Gpa> {
     let mut hits = Vec::new();
     for region in memory.regions().iter() {
         let first = region.gpa.align_down(ALIGNMENT).0 + offset;
-        for at in (first..region.end().0).step_by(ALIGNMENT as usize).map(Gpa) {
+        let places = (first..region.end().0).step_by(ALIGNMENT as usize).map(Gpa);
+        // Where the region starts between two places, the first is another region's, or no RAM.
+        for at in places.filter(|at| *at >= region.gpa) {
             let mut text = [0; BANNER.len()];
             if memory.read(at, &mut text).is_ok() && text == BANNER {
                 hits.push(at);
@@ -115,4 +117,22 @@ fn whole(text: &[u8]) -> Option<String> {
     let printable = line.iter().all(|byte| (0x20..0x7f).contains(byte));
     let told = printable && version.first()?.is_ascii_digit() && line.contains(&b'#');
     told.then(|| sanitized(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Image, Region, RegionMap};
+
+    /// Blocks of RAM need not start where kernels may be loaded.
+    #[test]
+    fn a_banner_is_hit_once_in_whatever_blocks_it_lies() {
+        let region = |gpa: u64, length| Region { gpa: Gpa(gpa), length, offset: gpa };
+        let blocks = vec![region(0, 0x30_0000), region(0x30_0000, 0x1000), region(0x30_1000, 4096)];
+        let image = Image::new(RegionMap::new(blocks).unwrap());
+        for at in [0x2f_0000, 0x2f_fff8, 0x30_0ffc] {
+            image.write(Gpa(at), BANNER).unwrap();
+            assert_eq!(banner_hits(&image, at % ALIGNMENT), [Gpa(at)]);
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! the mapping.
 
 use super::mapped::{exchange, map_raw, word_at};
-use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
+use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, aligned};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -41,15 +41,9 @@ impl MappedDevice {
     }
 
     fn word(&self, at: Gpa) -> Result<&AtomicU64, MemoryError> {
-        word_offset(&self.regions, at)?;
-        let pairs = self.regions.iter().zip(&self.mappings);
-        let mut holding = pairs.filter_map(|(region, mapping)| {
-            let into = at.checked_sub(region.gpa)?;
-            (into < region.length).then_some((mapping, into))
-        });
-        let (mapping, into) =
-            holding.next().ok_or(MemoryError::NotRam { gpa: at, length: WORD })?;
-        Ok(word_at(mapping, into))
+        aligned(at)?;
+        let (index, into) = self.regions.holding(at, WORD)?;
+        Ok(word_at(&self.mappings[index], into))
     }
 }
 
@@ -59,7 +53,7 @@ impl GuestMemory for MappedDevice {
     }
 
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
-        self.regions.locate(at, into.len() as u64)?;
+        self.regions.pieces(at, into.len() as u64)?;
         let mut at = at;
         let mut rest = into;
         while !rest.is_empty() {
@@ -109,5 +103,19 @@ mod tests {
         assert_eq!(bytes, [0, 0, 1, 2, 3]);
         assert!(memory.load(Gpa(0x2000)).is_err());
         assert!(memory.read(Gpa(0x11ffc), &mut bytes).is_err());
+    }
+
+    #[test]
+    fn reads_on_into_the_adjacent_region() {
+        let source = RamSource::open(Path::new("/dev/zero"), Access::Write).unwrap();
+        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: 0 };
+        let regions = RegionMap::new(vec![region(0), region(0x2000)]).unwrap();
+        let memory = source.map(regions).unwrap();
+        for (at, word) in [(0x1ff8, 0x0807_0605_0403_0201), (0x2000, 0x0a09)] {
+            assert_eq!(memory.compare_exchange(Gpa(at), 0, word).unwrap(), Ok(()));
+        }
+        let mut bytes = [0; 10];
+        memory.read(Gpa(0x1ff8), &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     }
 }

@@ -47,7 +47,7 @@ impl GuestMemory for Image {
     }
 
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
-        self.regions.locate(at, into.len() as u64)?;
+        self.regions.pieces(at, into.len() as u64)?;
         for (address, byte) in (at.0..).zip(into) {
             let word = self.load(Gpa(address).align_down(WORD))?;
             *byte = (word >> (address % WORD * 8)) as u8;

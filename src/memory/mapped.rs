@@ -141,9 +141,14 @@ impl GuestMemory for MappedFile {
     }
 
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
-        let offset = self.regions.locate(at, into.len() as u64)?;
-        let read = self.file.read_exact_at(into, offset);
-        read.map_err(|source| MemoryError::Read { path: self.path.clone(), source })
+        let mut rest = into;
+        for piece in self.regions.pieces(at, rest.len() as u64)? {
+            let (part, after) = rest.split_at_mut((piece.end - piece.start) as usize);
+            let read = self.file.read_exact_at(part, piece.start);
+            read.map_err(|source| MemoryError::Read { path: self.path.clone(), source })?;
+            rest = after;
+        }
+        Ok(())
     }
 
     fn load(&self, at: Gpa) -> Result<u64, MemoryError> {
@@ -233,6 +238,19 @@ mod tests {
         assert_eq!(writer.compare_exchange(Gpa(0), 0, 1).unwrap(), Ok(()));
         assert_eq!(writer.compare_exchange(Gpa(0), 0, 2).unwrap(), Err(1));
         assert_eq!(reader.load(Gpa(0)).unwrap(), 1);
+    }
+
+    #[test]
+    fn reads_across_adjacent_regions() {
+        let (_folder, path) = sparse();
+        let source = RamSource::open(&path, Access::Read).unwrap();
+        let (length, data) = (0x1000, 8 << 20);
+        let before = Region { gpa: Gpa(0), length, offset: 0 };
+        let after = Region { gpa: Gpa(length), length, offset: data };
+        let memory = source.map(RegionMap::new(vec![before, after]).unwrap()).unwrap();
+        let mut bytes = [1; 7];
+        memory.read(Gpa(length - 2), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"\0\0Linux");
     }
 
     #[test]

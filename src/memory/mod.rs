@@ -145,16 +145,18 @@ pub trait GuestMemory {
     ) -> Result<Result<(), u64>, MemoryError>;
 
     /// The parts of RAM that the host backs with memory, in ascending order. All else is zero.
-    /// Every region, where the source knows no holes.
+    /// All of it, where the source knows no holes.
     fn backed(&self) -> Vec<Range<Gpa>> {
-        self.regions().iter().map(|region| region.gpa..region.end()).collect()
+        self.regions().runs()
     }
 }
 
 /// Where the aligned word at `at` lies in the source that `regions` describes.
 fn word_offset(regions: &RegionMap, at: Gpa) -> Result<u64, MemoryError> {
-    if !at.0.is_multiple_of(WORD) {
-        return Err(MemoryError::Unaligned { gpa: at });
-    }
+    aligned(at)?;
     regions.locate(at, WORD)
+}
+
+fn aligned(at: Gpa) -> Result<(), MemoryError> {
+    if at.0.is_multiple_of(WORD) { Ok(()) } else { Err(MemoryError::Unaligned { gpa: at }) }
 }

@@ -2,6 +2,7 @@
 
 use super::MemoryError;
 use crate::address::Gpa;
+use std::ops::Range;
 
 const PAGE: u64 = 4096;
 
@@ -63,17 +64,49 @@ impl RegionMap {
         self.0.iter().map(|region| region.length).sum()
     }
 
+    /// The runs of RAM without a gap, ascending, whatever the regions that they consist of.
+    pub fn runs(&self) -> Vec<Range<Gpa>> {
+        let mut runs: Vec<Range<Gpa>> = Vec::new();
+        for region in &self.0 {
+            match runs.last_mut() {
+                Some(run) if run.end == region.gpa => run.end = region.end(),
+                _ => runs.push(region.gpa..region.end()),
+            }
+        }
+        runs
+    }
+
     /// Where `length` bytes at `gpa` lie in the source; an error unless one region holds them all.
     pub fn locate(&self, gpa: Gpa, length: u64) -> Result<u64, MemoryError> {
+        let (index, into) = self.holding(gpa, length)?;
+        Ok(self.0[index].offset + into)
+    }
+
+    /// Where `length` bytes at `gpa` lie in the source, a piece for each of the adjacent regions
+    /// that hold them.
+    pub fn pieces(&self, gpa: Gpa, length: u64) -> Result<Vec<Range<u64>>, MemoryError> {
+        let mut pieces = Vec::new();
+        let (mut gpa, mut left) = (gpa, length);
+        while left > 0 {
+            let (index, into) = self.holding(gpa, 1)?;
+            let region = self.0[index];
+            let piece = left.min(region.length - into);
+            pieces.push(region.offset + into..region.offset + into + piece);
+            gpa = Gpa(gpa.0 + piece);
+            left -= piece;
+        }
+        Ok(pieces)
+    }
+
+    /// Which region holds all of the `length` bytes at `gpa`, and how far into it they start.
+    pub(super) fn holding(&self, gpa: Gpa, length: u64) -> Result<(usize, u64), MemoryError> {
         let after = self.0.partition_point(|region| region.gpa <= gpa);
-        let region = after.checked_sub(1).map(|last| self.0[last]);
-        region
-            .and_then(|region| {
-                let into = gpa.0 - region.gpa.0;
-                let end = into.checked_add(length)?;
-                (end <= region.length).then_some(region.offset + into)
-            })
-            .ok_or(MemoryError::NotRam { gpa, length })
+        let held = after.checked_sub(1).and_then(|index| {
+            let into = gpa.0 - self.0[index].gpa.0;
+            let end = into.checked_add(length)?;
+            (end <= self.0[index].length).then_some((index, into))
+        });
+        held.ok_or(MemoryError::NotRam { gpa, length })
     }
 }
 
@@ -101,6 +134,17 @@ mod tests {
         for (gpa, length) in [(0xff9, 8), (0x1000, 1), (0x7fff, 2), (0x9ff9, 8), (u64::MAX, 2)] {
             assert!(split().locate(Gpa(gpa), length).is_err(), "{gpa:#x} + {length}");
         }
+    }
+
+    #[test]
+    fn adjacent_regions_are_one_run() {
+        let blocks = [(0, 0x5000), (0x1000, 0x9000), (0x8000, 0x1000)];
+        let blocks = blocks.map(|(gpa, offset)| Region { gpa: Gpa(gpa), length: 0x1000, offset });
+        let regions = RegionMap::new(blocks.to_vec()).unwrap();
+        assert_eq!(regions.runs(), [Gpa(0)..Gpa(0x2000), Gpa(0x8000)..Gpa(0x9000)]);
+        assert_eq!(regions.pieces(Gpa(0xffe), 5).unwrap(), [0x5ffe..0x6000, 0x9000..0x9003]);
+        assert!(regions.pieces(Gpa(0x1fff), 2).is_err());
+        assert!(regions.locate(Gpa(0xffe), 5).is_err());
     }
 
     #[test]

@@ -5,9 +5,19 @@
 use crate::address::Gpa;
 use crate::memory::{MemoryError, Region, RegionMap};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 const FOUR_GIB: u64 = 1 << 32;
+
+/// What is told about the layout of RAM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RamLayout {
+    /// The layout itself.
+    Known(Layout),
+    /// The path of the list in which a Palacios host tells the regions.
+    Palacios(PathBuf),
+}
 
 /// A way to lay out RAM: a machine type's, or one that is given region by region.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +91,10 @@ impl FromStr for Layout {
         let known = LAYOUTS.iter().find(|facts| facts.name == name);
         known.map(|facts| facts.layout.clone()).ok_or_else(|| {
             let names: Vec<_> = LAYOUTS.iter().map(|facts| facts.name).collect();
-            format!("unknown layout; known: {}, or GPA:LENGTH@OFFSET,...", names.join(", "))
+            format!(
+                "unknown layout; known: {}, palacios[:PATH], or GPA:LENGTH@OFFSET,...",
+                names.join(", ")
+            )
         })
     }
 }

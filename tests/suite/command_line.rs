@@ -88,6 +88,13 @@ fn ram_that_cannot_be_had() {
     File::create(files.folder.path().join("empty")).unwrap();
     has(with_ram(&files.path("empty")).fails_with(3), &["empty"]);
     has(files.with(&["--ram-size", "128M", "list"]).fails_with(3), &["67108864", "--ram-size"]);
+    has(vmfi(["list", "--ram-layout", "palacios"]).fails_with(3), &["-m", "VMFI_MEMORY"]);
+    let list = |path: &str| files.with(&["list", "--ram-layout", &format!("palacios:{path}")]);
+    has(list("/no/such/list").fails_with(3), &["/no/such/list", "palacios:PATH"]);
+    has(list("/dev/zero").fails_with(3), &["/dev/zero", "not a file"]);
+    fs::write(files.folder.path().join("list"), "Device: /dev/v3-vm0\nDevice: /dev/v3-vm1\n")
+        .unwrap();
+    has(list(&files.path("list")).fails_with(3), &["-m one of: /dev/v3-vm0, /dev/v3-vm1"]);
 }
 
 #[test]

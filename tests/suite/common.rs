@@ -174,8 +174,10 @@ pub fn run(folder: &Path, command: &mut Command) -> Ran {
             command.env_remove(name);
         }
     }
-    command.current_dir(folder).env("XDG_CONFIG_HOME", folder.join("config"));
-    let output = command.output().unwrap();
+    if !set.iter().any(|name| name == "XDG_CONFIG_HOME") {
+        command.env("XDG_CONFIG_HOME", folder.join("config"));
+    }
+    let output = command.current_dir(folder).output().unwrap();
     Ran {
         code: output.status.code().expect("vmfi was killed by a signal"),
         stdout: String::from_utf8(output.stdout).unwrap(),

@@ -1,11 +1,21 @@
 //! Guest RAM as a character device, as the paper's VMM exports it: a second guest plays the host
-//! and sees the RAM of the first through its own /dev/mem.
+//! and sees the RAM of the first through its own /dev/mem. So does a Palacios host, whose list tells
+//! where each block of it lies.
 
 use crate::common::{boot, built, kernels, system_map};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+use vmfi::address::Gva;
+use vmfi::fault::Fault;
+use vmfi::guest::{Guest, GuestOptions};
+use vmfi::inject::{InjectError, Injection, Receipt, inject};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
+use vmfi::memory::Access;
+use vmfi::process::tasks;
+use vmfi::site::Verdict;
+use vmfi::victim::VictimMemory;
+use vmfi::vmm::{PalaciosError, RamLayout};
 
 /// MiB of the guest under test.
 const RAM: u64 = 512;
@@ -32,6 +42,105 @@ fn address(host: &mut LabGuest) -> String {
     let lines = host.run(find).unwrap();
     let line = lines.first().expect("the shared device is not there");
     line.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The list of a Palacios host on which the RAM of one VM lies from `at` on, in three blocks. The
+/// second does not start where a kernel could.
+fn palacios_list(at: u64) -> String {
+    let bounds = [0, 0x801_1000, 0x1000_0000, RAM << 20];
+    let mut list = "Entry:        0\nName:         guest\nDevice:       /dev/v3-vm0\n\
+                    Regions:      3 (3 shown)\n\nMemory Regions\n"
+        .to_owned();
+    for (index, block) in bounds.windows(2).enumerate() {
+        let (start, end) = (at + block[0], at + block[1]);
+        let gpa = block[0];
+        list += &format!(
+            "   region {index} has HPAs {start:#018x}-{end:#018x} (node 0) GPA {gpa:#018x}  pinned\n"
+        );
+    }
+    list
+}
+
+/// What the guest itself has in the 8 bytes at `gva` of the process `pid`.
+fn seen(guest: &mut LabGuest, pid: &Value, gva: &str) -> String {
+    let dump =
+        format!("dd if=/proc/{pid}/mem bs=1 skip=$(({gva})) count=8 2>/dev/null | od -An -tx1");
+    guest.run(&dump).unwrap().concat().split_whitespace().collect()
+}
+
+/// Writes a byte at `gva` of the process `pid`, through the library.
+fn inject_byte(guest: &Guest, pid: i32, gva: u64, byte: u8) -> Result<Receipt, InjectError> {
+    let task = tasks(guest).unwrap().into_iter().find(|task| task.pid == pid).unwrap();
+    let order = Injection {
+        pid,
+        symbol: "value",
+        offset: 0,
+        gva: Gva(gva),
+        fault: Fault::Set(vec![byte]),
+        seed: None,
+        verdict: Verdict::Required,
+        dry_run: false,
+    };
+    inject(&VictimMemory::open(guest, task).unwrap(), &order)
+}
+
+/// The same by the list of a Palacios host, which names the VM by a device without RAM.
+fn by_the_list_of_a_palacios_host(
+    guest: &mut LabGuest,
+    host: &mut LabGuest,
+    at: &str,
+    listed: &Value,
+    gva: &str,
+) {
+    let (wrapper, child) = (&listed[0]["pid"], &listed[0]["children"][0]["pid"]);
+    let list = palacios_list(u64::from_str_radix(&at[2..], 16).unwrap());
+    let lines: Vec<_> = list.lines().map(|line| format!("'{line}'")).collect();
+    host.run(&format!("printf '%s\\n' {} >/list", lines.join(" "))).unwrap();
+    host.run("export VMFI_MEMORY=/dev/v3-vm0 VMFI_RAM_LAYOUT=palacios:/list").unwrap();
+    assert_eq!(json(host.run("vmfi list --json").unwrap()), *listed);
+    let read = json(host.run(&format!("vmfi read {wrapper} value --json")).unwrap());
+    assert_eq!(read["bytes"], "0600000022222222");
+    host.run(&format!("vmfi inject {wrapper} value 7 4 0")).unwrap();
+    assert_eq!(seen(guest, child, gva), "0700000022222222");
+    for (change, tells) in [
+        ("sed -i 's/3 (3 /4 (3 /' /list", "try again code 3"),
+        ("sed -i 's/4 (3 /3 (3 /; s/pinned/swapped/' /list", "try again code 3"),
+        // Without the layout the size is asked for, and nothing else of the device is touched.
+        ("export VMFI_MEMORY=/dev/mem; unset VMFI_RAM_LAYOUT", "GPA:LENGTH@OFFSET,... code 3"),
+    ] {
+        let inject = format!("{change}; vmfi inject {wrapper} value 1 4 0 2>&1; echo code $?");
+        let refused = host.run(&inject).unwrap().join(" ");
+        assert!(refused.ends_with(tells), "{change}: {refused}");
+    }
+    assert_eq!(seen(guest, child, gva), "0700000022222222");
+}
+
+/// A guest that is open while its RAM moves, by what the list says, is not written.
+fn moved_ram_is_not_written(guest: &mut LabGuest, map: &Path, pid: &Value, gva: &str) {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(list.path(), text).unwrap();
+    let ours = palacios_list(0);
+    write(&ours);
+    let options = GuestOptions {
+        memory: guest.ram(),
+        ram_size: None,
+        layout: Some(RamLayout::Palacios(list.path().to_owned())),
+        system_map: map.to_owned(),
+        access: Access::Write,
+    };
+    let opened = Guest::open(&options).unwrap();
+    let place = u64::from_str_radix(&gva[2..], 16).unwrap();
+    let inject = |byte| inject_byte(&opened, pid.as_i64().unwrap() as i32, place, byte);
+    inject(8).unwrap();
+    let before = seen(guest, pid, gva);
+    assert!(before.starts_with("08"), "{before}");
+    write(&palacios_list(0x1000));
+    assert!(matches!(inject(9), Err(InjectError::Palacios(PalaciosError::Moved))));
+    write(&ours.replacen("pinned", "swapped", 1));
+    assert!(matches!(inject(9), Err(InjectError::Palacios(PalaciosError::Swapped { .. }))));
+    assert_eq!(seen(guest, pid, gva), before);
+    write(&ours);
+    inject(9).unwrap();
 }
 
 fn json(lines: Vec<String>) -> Value {
@@ -72,13 +181,8 @@ fn a_character_device_on_a_live_guest() {
 
     // The first guest itself sees the fault.
     let gva = receipt["gva"].as_str().unwrap();
-    let dump =
-        format!("dd if=/proc/{child}/mem bs=1 skip=$(({gva})) count=8 2>/dev/null | od -An -tx1");
-    let seen: String = guest.run(&dump).unwrap().concat().split_whitespace().collect();
-    assert_eq!(seen, "0600000022222222");
+    assert_eq!(seen(&mut guest, child, gva), "0600000022222222");
 
-    // Without the layout the size is asked for, and nothing else of the device is touched.
-    let refused =
-        host.run("unset VMFI_RAM_LAYOUT; vmfi list 2>&1; echo code $?").unwrap().join(" ");
-    assert!(refused.contains("--ram-layout") && refused.ends_with("code 3"), "{refused}");
+    by_the_list_of_a_palacios_host(&mut guest, &mut host, &at, &listed, gva);
+    moved_ram_is_not_written(&mut guest, &map, child, gva);
 }

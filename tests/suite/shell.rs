@@ -41,7 +41,7 @@ fn offered(words: &[&str]) -> String {
 #[test]
 fn bash_completes() {
     assert_eq!(offered(&["vmfi", "inj"]), "inject");
-    assert_eq!(offered(&["vmfi", "inject", "--vic"]), "--victim");
+    assert_eq!(offered(&["vmfi", "inject", "--chi"]), "--child");
     assert_eq!(offered(&["vmfi", "list", "--mem"]), "--memory");
     assert_eq!(offered(&["vmfi", "sh"]), "");
 }
