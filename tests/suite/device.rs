@@ -126,6 +126,7 @@ fn moved_ram_is_not_written(guest: &mut LabGuest, map: &Path, pid: &Value, gva: 
         ram_size: None,
         layout: Some(RamLayout::Palacios(list.path().to_owned())),
         system_map: map.to_owned(),
+        layouts: None,
         access: Access::Write,
     };
     let opened = Guest::open(&options).unwrap();
