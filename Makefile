@@ -24,7 +24,7 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
-.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel lint setup \
+.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel bench lint setup \
 	fixtures clean
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make test             every test, those on live guests included"
 	@echo "make test-full-size   the solver at the paper's size, 100 x 200 x 100"
 	@echo "make test-plain-kernel  a kernel without BTF and kallsyms, built here (10 min, 3 GB)"
+	@echo "make bench            whole-process times beside a minimal C program"
 	@echo "make lint             formatting and clippy"
 	@echo "KERNEL=PATH           use this guest kernel"
 
@@ -108,6 +109,13 @@ test-full-size: target/fixtures/hpccg
 test-plain-kernel: setup build $(FIXTURES)
 	scripts/plain-kernel.sh
 	cargo test --release --locked --test suite plain_kernel -- --ignored
+
+target/bench/peer: benches/peer.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $<
+
+bench: setup build target/fixtures/holder target/bench/peer $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
+	@cargo bench --quiet --locked --bench commands
 
 lint:
 	cargo fmt --check

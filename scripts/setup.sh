@@ -9,7 +9,7 @@ set -eu
 packages=
 command -v qemu-system-x86_64 >/dev/null || packages="$packages qemu-system-x86"
 # A dynamic busybox is of no use in a guest without libraries.
-if ! [ -x /bin/busybox ] || grep -q ld-linux /bin/busybox; then
+if ! [ -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then
     packages="$packages busybox-static"
 fi
 for package in "$@"; do

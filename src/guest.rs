@@ -3,9 +3,8 @@
 
 use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
-use crate::kernel::{self, Kernel, KernelError, Layouts};
+use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols};
 use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
-use crate::symbols::MapFile;
 use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -90,12 +89,12 @@ impl Guest {
             Some(RamLayout::Known(layout)) => Some(layout.clone()),
             _ => listed.as_ref().map(PalaciosRam::layout),
         };
-        let map = Arc::new(MapFile::read(&options.system_map).map_err(KernelError::from)?);
+        let symbols = Arc::new(Symbols::read(&options.system_map)?);
         let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
         let mut failed = None;
         for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
             let memory = source.map(regions)?;
-            match understand(memory.as_ref(), &map, members.as_ref(), &layout) {
+            match understand(memory.as_ref(), &symbols, members.as_ref(), &layout) {
                 Ok(kernel) => {
                     accept(given.as_ref(), layout)?;
                     return Ok(Self { memory, kernel, listed });
@@ -162,11 +161,11 @@ fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
 
 fn understand(
     memory: &dyn GuestMemory,
-    map: &Arc<MapFile>,
+    symbols: &Arc<Symbols>,
     members: Option<&Layouts>,
     layout: &Layout,
 ) -> Result<Kernel, GuestError> {
-    let kernel = Kernel::find(memory, map, members).map_err(missing_ram)?;
+    let kernel = Kernel::find(memory, symbols, members).map_err(missing_ram)?;
     let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
     if !agrees(memory.regions(), &ram) {
         return Err(GuestError::LayoutNotProved(layout.clone()));

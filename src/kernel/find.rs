@@ -6,11 +6,10 @@
 //! It counts when the kernel's own page tables, at the place that the hit implies, map some
 //! virtual place of the banner back to the hit.
 
-use super::{KernelError, sanitized};
+use super::{KernelError, Symbols, sanitized};
 use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, PagingFormat, x86_64};
 use crate::memory::GuestMemory;
-use crate::symbols::{MapFile, SymbolError};
 use memchr::memmem;
 
 const ALIGNMENT: u64 = 2 << 20;
@@ -32,12 +31,15 @@ pub struct Located {
     pub space: AddressSpace,
 }
 
-/// Every place in RAM that holds the kernel of `map`, by its own page tables' word.
-pub fn candidates(memory: &dyn GuestMemory, map: &MapFile) -> Result<Vec<Located>, KernelError> {
-    let banner = Gva(map.address("linux_banner")?);
-    let root = root_symbol(map)?;
+/// Every place in RAM that holds the kernel of `symbols`, by its own page tables' word.
+pub fn candidates(
+    memory: &dyn GuestMemory,
+    symbols: &Symbols,
+) -> Result<Vec<Located>, KernelError> {
+    let banner = symbols.address("linux_banner")?;
+    let root = symbols.page_table_root()?;
     if banner.0 == 0 && root.0 == 0 {
-        return Err(KernelError::Hidden(map.path().to_owned()));
+        return Err(KernelError::Hidden(symbols.path().to_owned()));
     }
     let root_from_banner = root.0.wrapping_sub(banner.0) as i64;
     let located = banner_hits(memory, banner.0 % ALIGNMENT).into_iter().filter_map(|hit| {
@@ -50,11 +52,6 @@ pub fn candidates(memory: &dyn GuestMemory, map: &MapFile) -> Result<Vec<Located
         })
     });
     Ok(located.collect())
-}
-
-/// The kernel's own page-table root: `init_level4_pgt` before 4.13 (commit 65ade2f872b4).
-fn root_symbol(map: &MapFile) -> Result<Gva, SymbolError> {
-    map.address("init_top_pgt").or_else(|_| map.address("init_level4_pgt")).map(Gva)
 }
 
 /// Guest-physical addresses that hold a banner and are `offset` past a multiple of 2 MiB.
@@ -82,9 +79,9 @@ fn maps_back(memory: &dyn GuestMemory, space: &AddressSpace, offset: u64, hit: G
 }
 
 /// Why no candidate was found: another kernel's banner in RAM tells that the table is wrong.
-pub fn explain(memory: &dyn GuestMemory, map: &MapFile) -> KernelError {
+pub fn explain(memory: &dyn GuestMemory, symbols: &Symbols) -> KernelError {
     match any_banner(memory) {
-        Some(banner) => KernelError::OtherKernel { path: map.path().to_owned(), banner },
+        Some(banner) => KernelError::OtherKernel { path: symbols.path().to_owned(), banner },
         None => KernelError::NoKernel,
     }
 }

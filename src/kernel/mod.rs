@@ -3,17 +3,19 @@
 mod find;
 mod layouts;
 mod resources;
+mod symbols;
 
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
     TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
+pub use symbols::Symbols;
 
 use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, TranslateError, VirtualMemory};
 use crate::memory::GuestMemory;
-use crate::symbols::{MapFile, SymbolError};
+use crate::symbols::SymbolError;
 use crate::types::{Btf, Profile, TypesError, TypesFileError};
 use find::Located;
 use std::path::PathBuf;
@@ -21,8 +23,6 @@ use std::sync::Arc;
 
 /// The largest BTF that is read: today's are 4 to 8 MB.
 const BTF_LIMIT: u64 = 64 << 20;
-/// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
-const STUB: usize = 64 << 10;
 
 /// The guest's kernel is not understood.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum KernelError {
         /// What was given.
         path: PathBuf,
         /// Its size.
-        length: usize,
+        length: u64,
     },
     /// The symbol table hides its addresses.
     #[error("{0} has only zero addresses: copy /proc/kallsyms as root in the guest")]
@@ -123,27 +123,24 @@ pub struct Kernel {
     /// Where its image lies.
     located: Located,
     /// Its symbols.
-    map: Arc<MapFile>,
+    symbols: Arc<Symbols>,
     /// Where members lie.
     pub layouts: Layouts,
 }
 
 impl Kernel {
-    /// Finds the kernel that `map` describes in `memory`, and proves it: its own page tables map
+    /// Finds the kernel of `symbols` in `memory`, and proves it: its own page tables map
     /// the banner back to where it was found, and its first task is one. `layouts` are the
     /// kernel's own BTF's where none are given.
     pub fn find(
         memory: &dyn GuestMemory,
-        map: &Arc<MapFile>,
+        symbols: &Arc<Symbols>,
         layouts: Option<&Layouts>,
     ) -> Result<Self, KernelError> {
-        if map.length() < STUB && map.address("linux_banner").is_err() {
-            return Err(KernelError::Stub { path: map.path().to_owned(), length: map.length() });
-        }
         let mut proved: Option<(Located, Layouts)> = None;
         let mut failed = None;
-        for located in find::candidates(memory, map)? {
-            match prove(memory, map, &located, layouts) {
+        for located in find::candidates(memory, symbols)? {
+            match prove(memory, symbols, &located, layouts) {
                 Err(error) => failed = Some(error),
                 Ok(layouts) => {
                     if let Some((other, _)) = &proved {
@@ -154,10 +151,10 @@ impl Kernel {
             }
         }
         let Some((located, layouts)) = proved else {
-            return Err(failed.unwrap_or_else(|| find::explain(memory, map)));
+            return Err(failed.unwrap_or_else(|| find::explain(memory, symbols)));
         };
         let view = VirtualMemory { memory, space: located.space };
-        let banner = view.read_string(slid(map, &located, "linux_banner")?, 256)?;
+        let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
         let banner = sanitized(&banner);
         log::debug!("kernel: {banner}");
         log::debug!(
@@ -166,18 +163,18 @@ impl Kernel {
             located.space.format.name,
             located.slide
         );
-        Ok(Self { banner, located, map: Arc::clone(map), layouts })
+        Ok(Self { banner, located, symbols: Arc::clone(symbols), layouts })
     }
 
     /// Where the kernel has its symbol `name` now.
     pub fn symbol(&self, name: &str) -> Result<Gva, KernelError> {
-        slid(&self.map, &self.located, name)
+        slid(&self.symbols, &self.located, name)
     }
 
     /// A profile of its layouts, from its own BTF.
     pub fn profile(&self, memory: &dyn GuestMemory) -> Result<Profile, KernelError> {
         let view = VirtualMemory { memory, space: self.space() };
-        ask_own_types(&view, &self.map, &self.located, |btf| Layouts::profile(btf))
+        ask_own_types(&view, &self.symbols, &self.located, |btf| Layouts::profile(btf))
     }
 
     /// The kernel's own address space.
@@ -201,14 +198,14 @@ impl Kernel {
 /// Has the layouts and checks that `init_task` is a task: the last steps of the proof.
 fn prove(
     memory: &dyn GuestMemory,
-    map: &MapFile,
+    symbols: &Symbols,
     located: &Located,
     layouts: Option<&Layouts>,
 ) -> Result<Layouts, KernelError> {
     let view = VirtualMemory { memory, space: located.space };
-    let own = || ask_own_types(&view, map, located, |btf| Layouts::from_types(btf));
+    let own = || ask_own_types(&view, symbols, located, |btf| Layouts::from_types(btf));
     let layouts = layouts.cloned().map_or_else(own, Ok)?;
-    let init_task = slid(map, located, "init_task")?;
+    let init_task = slid(symbols, located, "init_task")?;
     let at = field(init_task, layouts.task.comm)?;
     let comm = view.read_string(at, layouts.task.comm_size as usize)?;
     // Before the kernel names its CPUs it is "swapper".
@@ -237,16 +234,16 @@ fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool
 /// What `ask` makes of the kernel's own BTF.
 fn ask_own_types<T>(
     view: &VirtualMemory,
-    map: &MapFile,
+    symbols: &Symbols,
     located: &Located,
     ask: impl Fn(&Btf) -> Result<T, TypesError>,
 ) -> Result<T, KernelError> {
-    let asked = Btf::parse(btf(view, map, located)?).and_then(|btf| ask(&btf));
+    let asked = Btf::parse(btf(view, symbols, located)?).and_then(|btf| ask(&btf));
     asked.map_err(|source| KernelError::Types { from: "the guest's own BTF".to_owned(), source })
 }
 
-fn btf(view: &VirtualMemory, map: &MapFile, located: &Located) -> Result<Vec<u8>, KernelError> {
-    let bound = |name| slid(map, located, name).map_err(|_| KernelError::NoBtf);
+fn btf(view: &VirtualMemory, symbols: &Symbols, located: &Located) -> Result<Vec<u8>, KernelError> {
+    let bound = |name| slid(symbols, located, name).map_err(|_| KernelError::NoBtf);
     let (start, stop) = (bound("__start_BTF")?, bound("__stop_BTF")?);
     let length = stop.checked_sub(start).filter(|length| (1..BTF_LIMIT).contains(length));
     let mut raw = vec![0; length.ok_or(KernelError::NoBtf)? as usize];
@@ -254,8 +251,8 @@ fn btf(view: &VirtualMemory, map: &MapFile, located: &Located) -> Result<Vec<u8>
     Ok(raw)
 }
 
-fn slid(map: &MapFile, located: &Located, name: &str) -> Result<Gva, KernelError> {
-    let address = Gva(map.address(name)?);
+fn slid(symbols: &Symbols, located: &Located, name: &str) -> Result<Gva, KernelError> {
+    let address = symbols.address(name)?;
     let slid = address.checked_offset(located.slide);
     slid.ok_or(KernelError::Damaged { what: "symbol table", at: address })
 }

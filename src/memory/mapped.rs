@@ -8,7 +8,7 @@
 use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -26,9 +26,9 @@ pub struct MappedFile {
     mapping: MmapRaw,
     access: Access,
     regions: RegionMap,
-    /// Runs of the file known to hold data, start to end, in bytes. Data never becomes a hole
+    /// Where pages of the file start that are known to hold data. Data never becomes a hole
     /// while the guest runs (without a balloon, and then reading allocates a page at worst).
-    data: Mutex<BTreeMap<u64, u64>>,
+    data: Mutex<HashSet<u64>>,
 }
 
 impl MappedFile {
@@ -45,7 +45,7 @@ impl MappedFile {
         if needed > actual {
             return Err(MemoryError::TooSmall { path: path.to_owned(), actual, needed });
         }
-        let data = Mutex::new(BTreeMap::new());
+        let data = Mutex::new(HashSet::new());
         Ok(Self { path: path.to_owned(), file, mapping, access, regions, data })
     }
 
@@ -53,22 +53,16 @@ impl MappedFile {
         self.mapping.len() as u64
     }
 
-    /// Whether the byte at `offset` is data; else it lies in a hole.
+    /// Whether the byte at `offset` is data; else it lies in a hole. Asked page by page: where the
+    /// run of data ends takes long to find out.
     fn is_data(&self, offset: u64) -> bool {
-        let mut data = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, &end)) = data.range(..=offset).next_back()
-            && offset < end
-        {
-            return true;
-        }
         let page = offset - offset % PAGE;
-        match data_run(&self.file, page, self.length()) {
-            Some(run) if run.start <= offset => {
-                data.insert(page, run.end);
-                true
-            }
-            _ => false,
+        let mut data = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = data.contains(&page);
+        if !known && data_from(&self.file, page, self.length()) == Some(page) {
+            return data.insert(page);
         }
+        known
     }
 
     /// The word at `offset` of the file, which [`word_offset`] has checked.
@@ -117,22 +111,27 @@ pub(super) fn exchange(
     Ok(exchanged.map(|_| ()).map_err(u64::from_le))
 }
 
-/// The first run of data at or after `from` in a file of `length` bytes. A file system that knows
-/// no holes counts as data throughout.
-fn data_run(file: &File, from: u64, length: u64) -> Option<Range<u64>> {
+/// Where the first data at or after `from` starts in a file of `length` bytes. A file system that
+/// knows no holes counts as data throughout.
+fn data_from(file: &File, from: u64, length: u64) -> Option<u64> {
     use rustix::fs::{SeekFrom, seek};
     use rustix::io::Errno;
     if from >= length {
         return None;
     }
     match seek(file, SeekFrom::Data(from)) {
-        Ok(start) => {
-            let end = seek(file, SeekFrom::Hole(start)).unwrap_or(length);
-            Some(start..end.min(length))
-        }
+        Ok(start) => Some(start),
         Err(Errno::NXIO) => None,
-        Err(_) => Some(from..length),
+        Err(_) => Some(from),
     }
+}
+
+/// The first run of data at or after `from`.
+fn data_run(file: &File, from: u64, length: u64) -> Option<Range<u64>> {
+    use rustix::fs::{SeekFrom, seek};
+    let start = data_from(file, from, length)?;
+    let end = seek(file, SeekFrom::Hole(start)).unwrap_or(length);
+    Some(start..end.min(length))
 }
 
 impl GuestMemory for MappedFile {

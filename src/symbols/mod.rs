@@ -4,8 +4,10 @@ mod elf;
 mod map_file;
 
 pub use elf::{ElfFile, Segment};
-pub use map_file::MapFile;
+pub use map_file::{MapFile, first_addresses};
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A named place, at the address its program was linked to.
@@ -82,11 +84,19 @@ pub enum SymbolError {
 
 /// All of the file at `path`.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, SymbolError> {
+    let mut bytes = Vec::new();
+    let read = open_file(path)?.read_to_end(&mut bytes);
+    read.map_err(|source| SymbolError::Unreadable { path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+fn open_file(path: &Path) -> Result<File, SymbolError> {
     let unreadable = |source| SymbolError::Unreadable { path: path.to_owned(), source };
+    // The kind first: opening a FIFO would block.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(SymbolError::NotAFile(path.to_owned()));
     }
-    std::fs::read(path).map_err(unreadable)
+    File::open(path).map_err(unreadable)
 }
 
 fn nearest(near: &[String]) -> String {

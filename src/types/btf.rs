@@ -6,7 +6,6 @@
 //! checked and every chase bounded.
 
 use super::{Member, TypeSource, TypesError};
-use std::collections::HashMap;
 use std::ops::Range;
 
 const HEADER: usize = 24;
@@ -48,7 +47,8 @@ pub struct Btf {
     string_section: Range<usize>,
     /// Where each type lies in its section; the type 0 is `void` and has no entry.
     positions: Vec<u32>,
-    structures: HashMap<Vec<u8>, u32>,
+    /// The name, as an offset into the strings, and the id of each structure, in their order.
+    structures: Vec<(u32, u32)>,
 }
 
 /// One type's fixed part.
@@ -101,7 +101,7 @@ impl Btf {
         let type_section = section(field(8), field(12)).ok_or(damaged("its types are cut off"))?;
         let string_section =
             section(field(16), field(20)).ok_or(damaged("its strings are cut off"))?;
-        let (positions, structures) = (vec![0], HashMap::new());
+        let (positions, structures) = (vec![0], Vec::new());
         let mut btf = Self { raw, type_section, string_section, positions, structures };
         btf.index()?;
         Ok(btf)
@@ -116,10 +116,7 @@ impl Btf {
         while at < self.type_section.len() {
             let found = self.type_at(at).ok_or(damaged("a type is cut off"))?;
             if matches!(found.kind, kind::STRUCT | kind::UNION) && found.name != 0 {
-                let id = self.positions.len() as u32;
-                let name = self.string(found.name).to_vec();
-                // The first of a name is the kernel's own; later ones come from odd corners.
-                self.structures.entry(name).or_insert(id);
+                self.structures.push((found.name, self.positions.len() as u32));
             }
             self.positions.push(at as u32);
             at = found.rest + variable_part(&found)?;
@@ -176,12 +173,6 @@ impl Btf {
         }
     }
 
-    fn string(&self, offset: u32) -> &[u8] {
-        let strings = &self.raw[self.string_section.clone()];
-        let tail = strings.get(offset as usize..).unwrap_or(&[]);
-        tail.split(|&byte| byte == 0).next().unwrap_or(&[])
-    }
-
     fn members<'a>(&'a self, of: &'a Type) -> impl Iterator<Item = RawMember> + 'a {
         (0..of.count).filter_map(move |index| {
             let at = of.rest + index * TYPE;
@@ -201,7 +192,7 @@ impl Btf {
         self.members(within).find_map(|member| {
             search.members = search.members.checked_sub(1)?;
             let offset = member.bits / 8;
-            if member.name != 0 && self.string(member.name) == name {
+            if member.name != 0 && self.is_string(member.name, name) {
                 return Some((member.of_type, offset));
             }
             if member.name != 0 {
@@ -216,9 +207,17 @@ impl Btf {
         })
     }
 
+    /// The first structure called `name` is the kernel's own; later ones come from odd corners.
     fn structure(&self, name: &str) -> Result<u32, TypesError> {
-        let id = self.structures.get(name.as_bytes());
-        id.copied().ok_or_else(|| TypesError::NoStructure(name.to_owned()))
+        let mut all = self.structures.iter();
+        let found = all.find(|(own, _)| self.is_string(*own, name.as_bytes()));
+        found.map(|(_, id)| *id).ok_or_else(|| TypesError::NoStructure(name.to_owned()))
+    }
+
+    fn is_string(&self, offset: u32, text: &[u8]) -> bool {
+        let tail = self.raw[self.string_section.clone()].get(offset as usize..);
+        let rest = tail.and_then(|tail| tail.strip_prefix(text));
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(0)))
     }
 }
 

@@ -1,0 +1,126 @@
+//! `make bench`: whole-process times of the commands on a live guest, each beside a minimal C
+//! program that writes to an address known beforehand (`peer.c`), turn by turn in the same run.
+//! What counts are the ratios: machines differ, and are noisy.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use vmfi::guest::{Guest, GuestOptions};
+use vmfi::lab::{Initramfs, LabGuest, Setup};
+use vmfi::memory::Access;
+use vmfi::process::tasks;
+use vmfi::victim::VictimMemory;
+
+const RUNS: usize = 100;
+const VMFI: &str = env!("CARGO_BIN_EXE_vmfi");
+const PEER: &str = "target/bench/peer";
+const HOLDER: &str = "target/fixtures/holder";
+
+fn main() -> Result<()> {
+    std::env::set_current_dir(env!("CARGO_MANIFEST_DIR"))?;
+    let bench = Bench::boot()?;
+    let commands = bench.commands()?;
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); commands.len()];
+    for _ in 0..RUNS {
+        for ((_, command), times) in commands.iter().zip(&mut times) {
+            times.push(time(command)?);
+        }
+    }
+    print!("{}", table(&commands, times)?);
+    Ok(())
+}
+
+/// A guest whose victim holds still, and what its users know of it.
+struct Bench {
+    guest: LabGuest,
+    map: PathBuf,
+}
+
+impl Bench {
+    fn boot() -> Result<Self> {
+        let given = std::env::var_os("KERNEL").filter(|path| !path.is_empty());
+        let kernel = given.map_or("target/kernels/bookworm/vmlinuz".into(), PathBuf::from);
+        let mut files = Initramfs::with_busybox()?;
+        files.copy(Path::new("target/guest/wrapper"), "/wrapper")?;
+        files.copy(Path::new(HOLDER), "/holder")?;
+        let mut guest = LabGuest::boot(&Setup::new(&kernel), &files)?;
+        guest.run("/wrapper /holder >/out & until grep -q ready /out; do sleep 0.1; done")?;
+        let map = PathBuf::from("target/bench/kallsyms");
+        std::fs::write(&map, guest.copy_out("/proc/kallsyms")?)?;
+        Ok(Self { guest, map })
+    }
+
+    /// What is timed, by the name that the table has for it.
+    fn commands(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+        let list = self.vmfi(&["list"]);
+        let listed: Value = serde_json::from_slice(&output(&self.vmfi(&["list", "--json"]))?)?;
+        let wrapper = listed[0]["pid"].as_i64().context("no wrapper")?.to_string();
+        let inject = ["inject", &wrapper, "value", "6", "4", "0", "--victim", HOLDER];
+        let receipt = self.vmfi(&[&inject[..], &["--json"]].concat());
+        let receipt: Value = serde_json::from_slice(&output(&receipt)?)?;
+        let peer = self.peer(&receipt)?;
+        let place = String::from_utf8(output(&peer)?)?;
+        ensure!(Some(place.trim()) == receipt["gpa"].as_str(), "they write elsewhere: {place}");
+        Ok(vec![("peer", peer), ("vmfi list", list), ("vmfi inject", self.vmfi(&inject))])
+    }
+
+    fn vmfi(&self, arguments: &[&str]) -> Vec<String> {
+        let (ram, map) = (self.guest.ram().display().to_string(), self.map.display().to_string());
+        let own = [VMFI, "-m", &ram, "--system-map", &map];
+        own.iter().chain(arguments).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// The C program for the place of `receipt`.
+    fn peer(&self, receipt: &Value) -> Result<Vec<String>> {
+        let options = GuestOptions {
+            memory: self.guest.ram(),
+            ram_size: None,
+            layout: None,
+            system_map: self.map.clone(),
+            layouts: None,
+            access: Access::Read,
+        };
+        let guest = Guest::open(&options)?;
+        let mut all = tasks(&guest)?.into_iter();
+        let task = all.find(|task| receipt["victim_pid"] == task.pid).context("no victim")?;
+        let space = VictimMemory::open(&guest, task)?.view().space;
+        let (root, levels) = (space.root.to_string(), space.format.index_shifts.len().to_string());
+        let gva = receipt["gva"].as_str().context("no address")?;
+        let ram = self.guest.ram().display().to_string();
+        Ok([PEER, &ram, &root, &levels, gva, "6"].map(str::to_owned).to_vec())
+    }
+}
+
+fn output(command: &[String]) -> Result<Vec<u8>> {
+    let output = Command::new(&command[0]).args(&command[1..]).output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+/// From the start of the process to its end.
+fn time(command: &[String]) -> Result<Duration> {
+    let mut process = Command::new(&command[0]);
+    process.args(&command[1..]).stdout(Stdio::null());
+    let started = Instant::now();
+    let status = process.status()?;
+    let elapsed = started.elapsed();
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(elapsed)
+}
+
+/// Medians and quartiles, and how often the peer's median each is.
+fn table(commands: &[(&str, Vec<String>)], times: Vec<Vec<Duration>>) -> Result<String> {
+    let mut text =
+        format!("| of {RUNS} runs | median | quartiles | to the peer |\n|---|---|---|---|\n");
+    let mut peer = None;
+    for ((name, _), mut times) in commands.iter().zip(times) {
+        times.sort_unstable();
+        let ms = |part: usize| times[(times.len() - 1) * part / 4].as_secs_f64() * 1e3;
+        let ratio = ms(2) / *peer.get_or_insert(ms(2));
+        let (low, median, high) = (ms(1), ms(2), ms(3));
+        text += &format!("| {name} | {median:.2} ms | {low:.2} to {high:.2} ms | {ratio:.1} |\n");
+    }
+    Ok(text)
+}

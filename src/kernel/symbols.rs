@@ -1,0 +1,60 @@
+//! The handful of the kernel's symbols that are used, from its System.map or a copy of its
+//! /proc/kallsyms.
+
+use super::KernelError;
+use crate::address::Gva;
+use crate::symbols::{SymbolError, first_addresses};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Every symbol that is asked for.
+const NAMES: [&str; 7] = [
+    "linux_banner",
+    "init_top_pgt",
+    "init_level4_pgt",
+    "init_task",
+    "iomem_resource",
+    "__start_BTF",
+    "__stop_BTF",
+];
+/// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
+const STUB: u64 = 64 << 10;
+
+/// Where the kernel was linked to have its symbols.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    path: PathBuf,
+    addresses: HashMap<&'static str, u64>,
+}
+
+impl Symbols {
+    /// Reads the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, KernelError> {
+        let (addresses, length) = first_addresses(path, &NAMES)?;
+        let path = path.to_owned();
+        if length < STUB && !addresses.contains_key("linux_banner") {
+            return Err(KernelError::Stub { path, length });
+        }
+        Ok(Self { path, addresses })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The address of `name`, before the kernel was loaded anywhere.
+    pub fn address(&self, name: &str) -> Result<Gva, KernelError> {
+        let missing = || SymbolError::NoSymbol {
+            name: name.to_owned(),
+            path: self.path.clone(),
+            near: vec![],
+        };
+        Ok(Gva(*self.addresses.get(name).ok_or_else(missing)?))
+    }
+
+    /// The kernel's own page-table root: `init_level4_pgt` before 4.13 (commit 65ade2f872b4).
+    pub fn page_table_root(&self) -> Result<Gva, KernelError> {
+        self.address("init_top_pgt").or_else(|_| self.address("init_level4_pgt"))
+    }
+}
