@@ -1,11 +1,13 @@
 //! ELF programs, through goblin: their symbols, segments and build-id.
 
-use super::{Symbol, SymbolError, nearest_names, read_file};
+use super::table::{Entry, Table};
+use super::{Symbol, SymbolError, read_file};
 use goblin::elf::header::ET_DYN;
 use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
-use goblin::elf::sym::{STB_GLOBAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
+use goblin::elf::sym::{STB_GLOBAL, STB_LOCAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
 use goblin::elf::{Elf, header, note::NT_GNU_BUILD_ID, section_header::SHN_UNDEF};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A loadable segment (`PT_LOAD`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +33,6 @@ pub struct BuildId {
     pub address: u64,
 }
 
-/// Where a table's name leads, and who sees it.
-struct Entry {
-    symbol: Symbol,
-    binding: u8,
-    thread_local: bool,
-}
-
 /// An ELF program.
 pub struct ElfFile {
     path: PathBuf,
@@ -45,7 +40,7 @@ pub struct ElfFile {
     position_independent: bool,
     segments: Vec<Segment>,
     build_id: Option<BuildId>,
-    entries: Vec<Entry>,
+    symbols: Table,
 }
 
 impl ElfFile {
@@ -67,10 +62,10 @@ impl ElfFile {
         let position_independent = elf.header.e_type == ET_DYN;
         let segments = segments(&elf);
         let build_id = build_id(&elf, &bytes);
-        let entries = entries(&elf);
+        let symbols = Table { entries: entries(&elf) };
         drop(elf);
         let path = path.to_owned();
-        Ok(Self { path, bytes, position_independent, segments, build_id, entries })
+        Ok(Self { path, bytes, position_independent, segments, build_id, symbols })
     }
 
     /// The file's path.
@@ -109,33 +104,11 @@ impl ElfFile {
         self.bytes.get(offset as usize..end as usize).unwrap_or(&[])
     }
 
-    /// The symbol `name`. One that every file of the program means by that name wins over local
-    /// ones; a weak one does not.
+    /// The symbol that `name` means: by the linker's name, as `FILE:NAME` where FILE is the source
+    /// file of a local one, or as C++ or Rust have it, without parameters or hash if you like. One
+    /// that every file of the program means by that name wins over local ones; a weak one does not.
     pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
-        let named: Vec<_> = self.entries.iter().filter(|entry| entry.symbol.name == name).collect();
-        let global = named.iter().find(|entry| entry.binding == STB_GLOBAL);
-        let chosen = global.or(named.first()).ok_or_else(|| self.no_symbol(name))?;
-        if chosen.thread_local {
-            let path = self.path.clone();
-            return Err(SymbolError::ThreadLocal { name: name.to_owned(), path });
-        }
-        let mut addresses: Vec<_> = named.iter().map(|entry| entry.symbol.address).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if global.is_none() && addresses.len() > 1 {
-            let path = self.path.clone();
-            return Err(SymbolError::Ambiguous { name: name.to_owned(), path, addresses });
-        }
-        Ok(&chosen.symbol)
-    }
-
-    fn no_symbol(&self, name: &str) -> SymbolError {
-        if self.entries.is_empty() {
-            return SymbolError::Stripped(self.path.clone());
-        }
-        let names = self.entries.iter().map(|entry| entry.symbol.name.as_str());
-        let near = nearest_names(name, names);
-        SymbolError::NoSymbol { name: name.to_owned(), path: self.path.clone(), near }
+        self.symbols.symbol(name, &self.path)
     }
 }
 
@@ -166,13 +139,24 @@ fn build_id(elf: &Elf, bytes: &[u8]) -> Option<BuildId> {
     Some(BuildId { id: note.desc.to_vec(), address })
 }
 
+/// Those of `.symtab`, where a file's own symbols follow its name, and those of `.dynsym`.
 fn entries(elf: &Elf) -> Vec<Entry> {
     let full = elf.syms.iter().map(|symbol| (symbol, elf.strtab.get_at(symbol.st_name)));
     let dynamic = elf.dynsyms.iter().map(|symbol| (symbol, elf.dynstrtab.get_at(symbol.st_name)));
-    full.chain(dynamic).filter_map(|(symbol, name)| entry(&symbol, name?)).collect()
+    let mut file = None;
+    let entry = |(symbol, name): (Sym, Option<&str>)| {
+        let name = name?;
+        if symbol.st_type() == STT_FILE {
+            // What the linker itself made follows a file without a name.
+            file = Some(Arc::from(name)).filter(|_| !name.is_empty());
+        }
+        entry(&symbol, name, file.as_ref())
+    };
+    full.chain(dynamic).filter_map(entry).collect()
 }
 
-fn entry(symbol: &Sym, name: &str) -> Option<Entry> {
+/// `None` for what names no place of this program.
+fn entry(symbol: &Sym, name: &str, file: Option<&Arc<str>>) -> Option<Entry> {
     let place = !matches!(symbol.st_type(), STT_SECTION | STT_FILE);
     if name.is_empty() || !place || symbol.st_shndx == SHN_UNDEF as usize {
         return None;
@@ -180,7 +164,8 @@ fn entry(symbol: &Sym, name: &str) -> Option<Entry> {
     let (address, size) = (symbol.st_value, symbol.st_size);
     Some(Entry {
         symbol: Symbol { name: name.to_owned(), address, size },
-        binding: symbol.st_bind(),
+        file: file.filter(|_| symbol.st_bind() == STB_LOCAL).cloned(),
+        global: symbol.st_bind() == STB_GLOBAL,
         thread_local: symbol.st_type() == STT_TLS,
     })
 }
@@ -188,6 +173,9 @@ fn entry(symbol: &Sym, name: &str) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[used]
+    static MARK: u64 = 1;
 
     /// The test program itself is an ELF file with symbols.
     fn own() -> ElfFile {
@@ -203,6 +191,14 @@ mod tests {
         assert!(elf.segments().iter().any(|segment| segment.writable));
         let id = elf.build_id().unwrap();
         assert!(id.id.len() >= 8 && id.address > 0);
+    }
+
+    #[test]
+    fn finds_what_rust_names() {
+        let elf = own();
+        let raw = elf.symbol("vmfi::symbols::elf::tests::MARK").unwrap();
+        assert!(raw.name.starts_with('_') && raw.size == 8, "{raw:?}");
+        assert_eq!(elf.symbol(&raw.name).unwrap(), raw);
     }
 
     #[test]

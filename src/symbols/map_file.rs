@@ -5,8 +5,9 @@
 //! for them while it reads, and keeps no text. A kernel's letters are not looked at: 7.2's kallsyms
 //! gives `init_task` the letter of a function.
 
-use super::{Symbol, SymbolError, nearest_names, open_file, read_file};
-use memchr::memmem::Finder;
+use super::table::{Entry, Table};
+use super::{Symbol, SymbolError, open_file, read_file};
+use memchr::memmem;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub fn first_addresses<'n>(
 ) -> Result<(HashMap<&'n str, u64>, u64), SymbolError> {
     let mut file = open_file(path)?;
     let unreadable = |source| SymbolError::Unreadable { path: path.to_owned(), source };
-    let mut missing: Vec<_> = names.iter().map(|name| (*name, Name::new(name))).collect();
+    let mut missing: Vec<_> = names.iter().map(|name| (*name, format!(" {name}"))).collect();
     let (mut found, mut length) = (HashMap::new(), 0);
     let (mut part, mut kept) = (vec![0; PART], 0);
     loop {
@@ -32,9 +33,10 @@ pub fn first_addresses<'n>(
         // A line that is cut off is searched with the next part; one that fills a part is none.
         let end = memchr::memrchr(b'\n', text).map_or(text.len(), |at| at + 1);
         let lines = if read == 0 { text } else { &text[..end] };
-        missing.retain(|(name, finder)| match finder.lines(lines).next() {
-            Some(line) => found.insert(*name, line.address).is_some(),
-            None => true,
+        missing.retain(|(name, needle)| {
+            let mut hits = memmem::find_iter(lines, needle);
+            let first = hits.find_map(|at| address(lines, at, at + needle.len()));
+            first.is_none_or(|address| found.insert(*name, address).is_some())
         });
         if read == 0 {
             return Ok((found, length));
@@ -44,16 +46,16 @@ pub fn first_addresses<'n>(
     }
 }
 
-/// A System.map, a copy of `/proc/kallsyms`, or what `nm` printed.
+/// What `nm` printed of a program, or a map like System.map.
 pub struct MapFile {
     path: PathBuf,
-    text: Vec<u8>,
+    table: Table,
 }
 
 impl MapFile {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, SymbolError> {
-        Ok(Self { path: path.to_owned(), text: read_file(path)? })
+        Ok(Self { path: path.to_owned(), table: table(&read_file(path)?) })
     }
 
     /// The file's path.
@@ -61,86 +63,47 @@ impl MapFile {
         &self.path
     }
 
-    /// The address of the first symbol `name`.
-    pub fn address(&self, name: &str) -> Option<u64> {
-        Name::new(name).lines(&self.text).next().map(|line| line.address)
+    /// The symbol that `name` means.
+    pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
+        self.table.symbol(name, &self.path)
     }
+}
 
-    /// The only symbol `name` of a program; a global one before local ones.
-    pub fn symbol(&self, name: &str) -> Result<Symbol, SymbolError> {
-        let lines: Vec<_> = Name::new(name).lines(&self.text).collect();
-        let chosen = lines.iter().find(|line| line.global).or(lines.first());
-        let Some(chosen) = chosen else {
-            let near = nearest_names(name, self.names());
-            return Err(SymbolError::NoSymbol {
-                name: name.to_owned(),
-                path: self.path.clone(),
-                near,
-            });
-        };
-        let mut addresses: Vec<_> = lines.iter().map(|line| line.address).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if !chosen.global && addresses.len() > 1 {
-            let path = self.path.clone();
-            return Err(SymbolError::Ambiguous { name: name.to_owned(), path, addresses });
+fn table(text: &[u8]) -> Table {
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    Table { entries: lines.filter_map(entry).collect() }
+}
+
+/// The symbol of a line. `nm` has capitals for those that every file of the program means, and W
+/// and V for weak ones.
+fn entry(line: &str) -> Option<Entry> {
+    let (address, rest) = line.trim_end().split_once(' ')?;
+    let (first, rest) = rest.split_once(' ')?;
+    let (size, letter, name) = match *first.as_bytes() {
+        [letter] => ("0", letter, rest),
+        _ => {
+            let (letter, name) = rest.split_once(' ')?;
+            let &[letter] = letter.as_bytes() else { return None };
+            (first, letter, name)
         }
-        Ok(Symbol { name: name.to_owned(), address: chosen.address, size: chosen.size })
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let lines = self.text.split(|&byte| byte == b'\n');
-        lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().last())
-    }
-}
-
-/// A name that is searched for.
-struct Name(Finder<'static>);
-
-impl Name {
-    fn new(name: &str) -> Self {
-        Self(Finder::new(&format!(" {name}")).into_owned())
-    }
-
-    /// The lines of `text` that have the name.
-    fn lines(&self, text: &[u8]) -> impl Iterator<Item = Line> {
-        let length = self.0.needle().len();
-        self.0.find_iter(text).filter_map(move |at| line(text, at, at + length))
-    }
-}
-
-/// The line of `text` whose name lies between `start`, a blank, and `end`.
-fn line(text: &[u8], start: usize, end: usize) -> Option<Line> {
-    if !matches!(text.get(end), None | Some(b'\n' | b'\r')) {
-        return None;
-    }
-    let before = &text[..start];
-    let line = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
-    let fields = std::str::from_utf8(&before[line..]).ok()?.split_ascii_whitespace();
-    let (address, size, letter) = match fields.collect::<Vec<_>>()[..] {
-        [address, letter] => (address, "0", letter),
-        [address, size, letter] => (address, size, letter),
-        _ => return None,
     };
-    Some(Line {
-        address: u64::from_str_radix(address, 16).ok()?,
-        size: u64::from_str_radix(size, 16).ok()?,
-        global: is_global(letter)?,
+    let (address, size) =
+        (u64::from_str_radix(address, 16).ok()?, u64::from_str_radix(size, 16).ok()?);
+    Some(Entry {
+        symbol: Symbol { name: name.to_owned(), address, size },
+        file: None,
+        global: letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'V'),
+        thread_local: false,
     })
 }
 
-/// What one line says.
-struct Line {
-    address: u64,
-    size: u64,
-    global: bool,
-}
-
-/// Whether `letter` stands for a symbol that every file of the program means: `nm` has capitals
-/// for those, and W and V for weak ones. `None` where it is no letter.
-fn is_global(letter: &str) -> Option<bool> {
-    let &[letter] = letter.as_bytes() else { return None };
-    Some(letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'V'))
+/// The address on the line of `text` whose name lies between `start`, a blank, and `end`.
+fn address(text: &[u8], start: usize, end: usize) -> Option<u64> {
+    if !matches!(text.get(end), None | Some(b'\n' | b'\r')) {
+        return None;
+    }
+    let line = memchr::memrchr(b'\n', &text[..start]).map_or(0, |at| at + 1);
+    entry(std::str::from_utf8(&text[line..end]).ok()?).map(|entry| entry.symbol.address)
 }
 
 #[cfg(test)]
@@ -148,17 +111,23 @@ mod tests {
     use super::*;
 
     fn map(text: &str) -> MapFile {
-        MapFile { path: "System.map".into(), text: text.as_bytes().to_vec() }
+        MapFile { path: "wrapper.map".into(), table: table(text.as_bytes()) }
+    }
+
+    fn first(text: &str, name: &str) -> Option<u64> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        first_addresses(file.path(), &[name]).unwrap().0.get(name).copied()
     }
 
     #[test]
     fn finds_whole_names_only() {
-        let map = map("ffffffff81000000 T _text\nffffffff81000040 T init_task_fn\n\
-                       ffffffffc0000000 t init_task\t[module]\nffffffff82000000 D init_task");
-        assert_eq!(map.address("_text").unwrap(), 0xffff_ffff_8100_0000);
-        assert_eq!(map.address("init_task").unwrap(), 0xffff_ffff_8200_0000);
-        assert_eq!(map.address("task"), None);
-        assert_eq!(map.address("init"), None);
+        let text = "ffffffff81000000 T _text\nffffffff81000040 T init_task_fn\n\
+                    ffffffffc0000000 t init_task\t[module]\nffffffff82000000 D init_task";
+        assert_eq!(first(text, "_text"), Some(0xffff_ffff_8100_0000));
+        assert_eq!(first(text, "init_task"), Some(0xffff_ffff_8200_0000));
+        assert_eq!(first(text, "task"), None);
+        assert_eq!(first(text, "init"), None);
     }
 
     #[test]
@@ -183,19 +152,20 @@ mod tests {
         let map = map("0000000000401136 T main\n                 U printf\n\
                        0000000000404030 0000000000000008 B value\n0000000000404048 b twin\n\
                        0000000000404050 b twin\n0000000000404058 W both\n0000000000404060 D both\n\
-                       0000000000404068 r app::table[abi:cxx11]\n");
+                       0000000000404068 r app::table[abi:cxx11]\n0000000000404070 D _ZN3app5otherE\n");
         let symbol = |name| map.symbol(name).map(|symbol| (symbol.address, symbol.size));
         assert_eq!(symbol("value").unwrap(), (0x404030, 8));
         assert_eq!(symbol("both").unwrap(), (0x404060, 0));
         assert_eq!(symbol("app::table[abi:cxx11]").unwrap(), (0x404068, 0));
         assert!(matches!(symbol("twin"), Err(SymbolError::Ambiguous { .. })));
         assert!(matches!(symbol("printf"), Err(SymbolError::NoSymbol { .. })));
+        assert_eq!(symbol("app::other").unwrap(), (0x404070, 0));
         assert!(symbol("valeu").unwrap_err().to_string().contains("nearest: value"));
     }
 
     #[test]
     fn a_line_that_is_no_symbol_is_none() {
         let stub = "ffffB The real System.map is in the linux-image-<version>-dbg package\n";
-        assert_eq!(map(stub).address("package"), None);
+        assert_eq!(first(stub, "package"), None);
     }
 }

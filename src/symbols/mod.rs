@@ -1,11 +1,14 @@
 //! Symbol tables by name: ELF files, and what `nm` and `/proc/kallsyms` print.
 
+mod demangle;
 mod elf;
 mod map_file;
+mod table;
 
 pub use elf::{ElfFile, Segment};
 pub use map_file::{MapFile, first_addresses};
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,24 @@ pub struct Symbol {
     pub address: u64,
     /// Bytes; 0 where the table does not say.
     pub size: u64,
+}
+
+/// One of several places of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What to type for it, where that is more than the name.
+    pub name: Option<String>,
+    /// Its link-time address.
+    pub address: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(out, "{name} at {:#x}", self.address),
+            None => write!(out, "{:#x}", self.address),
+        }
+    }
 }
 
 /// A symbol table could not be read, or lacks a name.
@@ -61,14 +82,14 @@ pub enum SymbolError {
         near: Vec<String>,
     },
     /// Several places of that name.
-    #[error("'{name}' names {} places in {path}: {}; rename one, or name a symbol near it and an OFFSET", .addresses.len(), list(.addresses))]
+    #[error("'{name}' names {} places in {path}: {}; name one as FILE:NAME, as shown, or where that does not tell them apart a symbol near it and an OFFSET", .places.len(), list(.places))]
     Ambiguous {
         /// The name asked for.
         name: String,
         /// Where it was looked for.
         path: PathBuf,
-        /// The link-time addresses.
-        addresses: Vec<u64>,
+        /// The places, by address.
+        places: Vec<Place>,
     },
     /// A thread-local variable has an address in each thread, not one of its own.
     #[error(
@@ -106,19 +127,21 @@ fn nearest(near: &[String]) -> String {
     }
 }
 
-fn list(addresses: &[u64]) -> String {
-    let shown: Vec<_> = addresses.iter().map(|address| format!("{address:#x}")).collect();
-    shown.join(", ")
+fn list(places: &[Place]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<_> = places.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if places.len() > SHOWN { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// The up to five of `names` that look most like `name`; none that look like nothing of it.
-fn nearest_names<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn nearest_names(name: &str, names: impl Iterator<Item = String>) -> Vec<String> {
     const SHOWN: usize = 5;
     const ALIKE: f64 = 0.7;
     let score = |other: &str| strsim::jaro_winkler(name, other);
-    let mut scored: Vec<_> = names.map(|other| (score(other), other)).collect();
+    let mut scored: Vec<_> = names.map(|other| (score(&other), other)).collect();
     scored.retain(|(score, _)| *score > ALIKE);
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored.dedup_by_key(|(_, other)| *other);
-    scored.into_iter().take(SHOWN).map(|(_, other)| other.to_owned()).collect()
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    scored.into_iter().take(SHOWN).map(|(_, other)| other).collect()
 }

@@ -196,7 +196,7 @@ impl<'g> Victim<'g> {
     /// A map has no bytes to compare; but where programs start, few start alike.
     fn with_map(memory: VictimMemory<'g>, map: MapFile) -> Result<Self, VictimError> {
         let loaded = Loaded::read(&memory)?;
-        let start = map.address(START);
+        let start = map.symbol(START).ok().map(|symbol| symbol.address);
         let (bias, entry) = (loaded.bias, loaded.entry);
         let victim = Self { memory, program: Program::Map(map), bias, loaded: Some(loaded) };
         match start {

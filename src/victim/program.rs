@@ -22,9 +22,9 @@ impl Program {
     }
 
     /// The symbol `name`, at the address that the program was linked to.
-    pub fn symbol(&self, name: &str) -> Result<Symbol, SymbolError> {
+    pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
         match self {
-            Self::Elf(elf) => elf.symbol(name).cloned(),
+            Self::Elf(elf) => elf.symbol(name),
             Self::Map(map) => map.symbol(name),
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use vmfi::lab::{LabGuest, Setup};
 
 const WRITTEN: u64 = 0x2222_2222_2222_2222;
+const NAMESPACED: u64 = 0x5555_5555_5555_5555;
 
 /// Process id, parent's id and name of every process that lives long enough to be compared: not
 /// of the kernel's workers, whose names change with their work.
@@ -291,7 +292,10 @@ fn refusals() {
         fails(&live, &arguments.each_ref().map(String::as_str), code, words);
     };
     at("valeu", "0", 6, &["'valeu'", "value"]);
-    at("twin", "0", 6, &["2 places"]);
+    at("twin", "0", 6, &["2 places", "holder.c:twin at 0x", "other.c:twin at 0x"]);
+    for (symbol, held) in [("holder.c:twin", 1), ("other.c:twin", 2), ("app::value", NAMESPACED)] {
+        assert_eq!(live.vmfi(&["read", &wrapper, symbol, "--json"]).json()["value"], held);
+    }
     at("of_thread", "0", 6, &["thread-local"]);
     at("absent", "0", 7, &["has not touched it"]);
     at("value", "0x10000000000", 7, &["not mapped"]);

@@ -1,0 +1,227 @@
+//! The names of a program, and the one place that a name means.
+
+use super::demangle::demangle;
+use super::{Place, Symbol, SymbolError, nearest_names};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a table's name leads, and who sees it.
+pub struct Entry {
+    pub symbol: Symbol,
+    /// The source file that alone sees it, where the table tells.
+    pub file: Option<Arc<str>>,
+    /// Whether every file of the program means this place by the name.
+    pub global: bool,
+    pub thread_local: bool,
+}
+
+impl Entry {
+    /// Whether it belongs to the source file `file`: its whole path, or the end of it.
+    fn is_of(&self, file: &str) -> bool {
+        let ends = |own: &str| own == file || Path::new(own).ends_with(file);
+        !file.is_empty() && self.file.as_deref().is_some_and(ends)
+    }
+
+    fn demangles_to(&self, name: &str) -> bool {
+        demangle(&self.symbol.name).is_some_and(|own| own.short == name || own.full == name)
+    }
+
+    /// Its place, and what to type for it where that is more than its plain name.
+    fn place(&self) -> Place {
+        let demangled = demangle(&self.symbol.name).map(|own| own.full);
+        let name = match &self.file {
+            Some(file) => {
+                let own = demangled.as_ref().unwrap_or(&self.symbol.name);
+                Some(format!("{file}:{own}"))
+            }
+            None => demangled,
+        };
+        Place { name, address: self.symbol.address }
+    }
+}
+
+/// The symbols of a program.
+pub struct Table {
+    pub entries: Vec<Entry>,
+}
+
+impl Table {
+    /// The symbol that `name` means in the program at `path`. One that every file of the program
+    /// means by that name wins over local ones; a weak one does not.
+    pub fn symbol(&self, name: &str, path: &Path) -> Result<&Symbol, SymbolError> {
+        let mut named = self.named(name);
+        if named.iter().any(|entry| entry.global) {
+            named.retain(|entry| entry.global);
+        }
+        let chosen = *named.first().ok_or_else(|| self.no_symbol(name, path))?;
+        let (name, path) = (name.to_owned(), path.to_owned());
+        if chosen.thread_local {
+            return Err(SymbolError::ThreadLocal { name, path });
+        }
+        named.sort_by_key(|entry| entry.symbol.address);
+        named.dedup_by_key(|entry| entry.symbol.address);
+        if named.len() > 1 {
+            let places = named.into_iter().map(Entry::place).collect();
+            return Err(SymbolError::Ambiguous { name, path, places });
+        }
+        Ok(&chosen.symbol)
+    }
+
+    /// The entries that `name` may mean: by the linker's name, as `FILE:NAME`, or demangled. The
+    /// first way that leads anywhere counts; to demangle a large program takes long.
+    fn named(&self, name: &str) -> Vec<&Entry> {
+        let (file, own) = self.split_file(name).unwrap_or_default();
+        let ways: [&dyn Fn(&&Entry) -> bool; 4] = [
+            &|entry| entry.symbol.name == name,
+            &|entry| entry.symbol.name == own && entry.is_of(file),
+            &|entry| entry.is_of(file) && entry.demangles_to(own),
+            &|entry| entry.demangles_to(name),
+        ];
+        let mut found = ways.iter().map(|way| self.entries.iter().filter(way).collect::<Vec<_>>());
+        found.find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// `FILE:NAME` taken apart, where FILE is a file of this program: names hold colons too.
+    fn split_file<'n>(&self, name: &'n str) -> Option<(&'n str, &'n str)> {
+        let mut parts = name.match_indices(':').map(|(at, _)| (&name[..at], &name[at + 1..]));
+        let known = |(file, _): &(&str, _)| self.entries.iter().any(|entry| entry.is_of(file));
+        parts.find(known)
+    }
+
+    fn no_symbol(&self, name: &str, path: &Path) -> SymbolError {
+        if self.entries.is_empty() {
+            return SymbolError::Stripped(path.to_owned());
+        }
+        let own = self.split_file(name).map_or(name, |(_, own)| own);
+        let raw = self.entries.iter().map(|entry| entry.symbol.name.clone());
+        let demangled = self.entries.iter().filter_map(|entry| demangle(&entry.symbol.name));
+        let near = nearest_names(own, raw.chain(demangled.map(|own| own.short)));
+        SymbolError::NoSymbol { name: name.to_owned(), path: path.to_owned(), near }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(file: Option<&str>, name: &str, address: u64) -> Entry {
+        Entry {
+            symbol: Symbol { name: name.to_owned(), address, size: 8 },
+            file: file.map(Arc::from),
+            global: false,
+            thread_local: false,
+        }
+    }
+
+    fn global(name: &str, address: u64) -> Entry {
+        Entry { global: true, ..entry(None, name, address) }
+    }
+
+    fn program(entries: impl IntoIterator<Item = Entry>) -> Table {
+        Table { entries: entries.into_iter().collect() }
+    }
+
+    fn find(table: &Table, name: &str) -> Result<u64, SymbolError> {
+        table.symbol(name, Path::new("app")).map(|symbol| symbol.address)
+    }
+
+    fn error(table: &Table, name: &str) -> String {
+        find(table, name).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_local_name_is_chosen_by_its_file() {
+        let table = program([
+            entry(Some("holder.c"), "twin", 0x10),
+            entry(Some("other.c"), "twin", 0x20),
+            global("value", 0x30),
+        ]);
+        assert_eq!(find(&table, "holder.c:twin").unwrap(), 0x10);
+        assert_eq!(find(&table, "other.c:twin").unwrap(), 0x20);
+        let line = error(&table, "twin");
+        assert!(line.contains("2 places in app: holder.c:twin at 0x10, other.c:twin at 0x20;"));
+        assert!(line.contains("FILE:NAME") && line.contains("OFFSET"), "{line}");
+        assert!(error(&table, "holder.c:twim").ends_with("the nearest: twin"));
+        assert!(error(&table, "holder.c:value").ends_with("the nearest: value"));
+        assert!(find(&table, ":twin").is_err());
+        assert!(find(&table, "other.c:").is_err());
+        assert!(find(&table, "er.c:twin").is_err());
+    }
+
+    #[test]
+    fn a_path_is_told_by_its_end() {
+        let table = program([
+            entry(Some("src/a/util.c"), "twin", 0x10),
+            entry(Some("src/b/util.c"), "twin", 0x20),
+        ]);
+        assert_eq!(find(&table, "a/util.c:twin").unwrap(), 0x10);
+        assert_eq!(find(&table, "src/b/util.c:twin").unwrap(), 0x20);
+        let line = error(&table, "util.c:twin");
+        assert!(line.contains("src/a/util.c:twin at 0x10, src/b/util.c:twin at 0x20"), "{line}");
+    }
+
+    #[test]
+    fn a_demangled_name_is_as_good_as_the_linkers() {
+        let table = program([
+            entry(Some("a.cpp"), "_ZN3appL5countE", 0x10),
+            entry(Some("b.cpp"), "_ZN3appL5countE", 0x20),
+            global("_ZN3app5valueE", 0x30),
+            global("_ZN3app3runEi", 0x40),
+            global("_ZN3app3runEd", 0x50),
+            global("_ZN3app5VALUE17h0123456789abcdefE", 0x60),
+        ]);
+        assert_eq!(find(&table, "app::value").unwrap(), 0x30);
+        assert_eq!(find(&table, "_ZN3app5valueE").unwrap(), 0x30);
+        assert_eq!(find(&table, "app::run(double)").unwrap(), 0x50);
+        assert_eq!(find(&table, "app::VALUE").unwrap(), 0x60);
+        assert_eq!(find(&table, "app::VALUE::h0123456789abcdef").unwrap(), 0x60);
+        assert_eq!(find(&table, "a.cpp:app::count").unwrap(), 0x10);
+        assert_eq!(find(&table, "b.cpp:_ZN3appL5countE").unwrap(), 0x20);
+        let line = error(&table, "app::count");
+        assert!(line.contains("a.cpp:app::count at 0x10, b.cpp:app::count at 0x20"), "{line}");
+        let line = error(&table, "app::run");
+        assert!(line.contains("app::run(int) at 0x40, app::run(double) at 0x50"), "{line}");
+        assert!(error(&table, "app::valeu").contains("the nearest: app::value"));
+    }
+
+    #[test]
+    fn the_linkers_name_wins_and_a_global_one_over_local_ones() {
+        let table = program([
+            entry(Some("a.c"), "value", 0x10),
+            entry(Some("b.c"), "value", 0x20),
+            global("value", 0x30),
+            global("_Z5valuev", 0x40),
+        ]);
+        assert_eq!(find(&table, "value").unwrap(), 0x30);
+        assert_eq!(find(&table, "a.c:value").unwrap(), 0x10);
+        assert_eq!(find(&table, "value()").unwrap(), 0x40);
+    }
+
+    #[test]
+    fn several_names_of_one_place_are_one() {
+        let table = program([
+            entry(Some("a.c"), "value", 0x10),
+            entry(None, "value", 0x10),
+            global("_ZN1AC1Ev", 0x20),
+            global("_ZN1AC2Ev", 0x20),
+        ]);
+        assert_eq!(find(&table, "value").unwrap(), 0x10);
+        assert_eq!(find(&table, "A::A").unwrap(), 0x20);
+    }
+
+    #[test]
+    fn a_thread_local_one_is_refused_by_every_name() {
+        let mut table = program([entry(Some("a.cpp"), "_ZN3appL5countE", 0x10)]);
+        table.entries[0].thread_local = true;
+        for name in ["_ZN3appL5countE", "app::count", "a.cpp:app::count"] {
+            assert!(error(&table, name).contains("thread-local"));
+        }
+    }
+
+    #[test]
+    fn a_line_shows_no_more_than_it_can_hold() {
+        let table = program((1..=100).map(|at| entry(None, "twin", at)));
+        let line = error(&table, "twin");
+        assert!(line.contains("100 places") && line.contains("0x9, 0xa, ...;"), "{line}");
+    }
+}
