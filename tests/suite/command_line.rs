@@ -231,6 +231,7 @@ fn each_variable_is_read() {
         ("VMFI_RAM_SIZE", "1G"),
         ("VMFI_RAM_LAYOUT", "pc"),
         ("VMFI_SYSTEM_MAP", "/set/map"),
+        ("VMFI_LAYOUTS", "/set/layouts"),
         ("VMFI_WRAPPER_NAME", "launcher"),
         ("VMFI_VICTIM", "/set/victim"),
         ("VMFI_CONFIG", "/set/file"),
@@ -243,6 +244,9 @@ fn each_variable_is_read() {
     let empty = all.map(|(name, _)| (name, ""));
     has(files.here(&empty, &["list"]).fails_with(3), &["VMFI_MEMORY"]);
     let refused = |name, value| files.here(&[(name, value)], &["list"]);
+    let layouts = [("VMFI_LAYOUTS", "/no/such/layouts"), ("VMFI_MEMORY", "ram")];
+    let list = ["list", "--system-map", "map"];
+    has(files.here(&layouts, &list).fails_with(4), &["/no/such/layouts"]);
     has(refused("VMFI_RAM_SIZE", "much").fails_with(2), &["512M"]);
     has(refused("VMFI_RAM_LAYOUT", "round").fails_with(2), &["q35"]);
     has(refused("VMFI_CONFIG", "/no/such/file").fails_with(2), &["/no/such/file"]);
@@ -258,6 +262,24 @@ fn each_option_of_the_guest_and_the_victim_may_stand_in_the_file() {
     has(files.here(&[], &given).fails_with(4), &["no Linux kernel"]);
     let set = [("VMFI_CONFIG", "own/vmfi.toml")];
     has(files.here(&set, &["read", "5", "value"]).fails_with(4), &["no Linux kernel"]);
+    files.write("vmfi.toml", "memory = 'ram'\nsystem-map = 'map'\nlayouts = '/no/such/layouts'");
+    has(files.here(&[], &["list"]).fails_with(4), &["/no/such/layouts"]);
+}
+
+#[test]
+fn more_and_less_on_standard_error() {
+    let files = Files::new();
+    files.write("vmfi.toml", "");
+    let says_more = |variables: &[(&str, &str)], options: &[&str]| {
+        let ran = files.here(variables, &[options, &["list"]].concat());
+        assert_eq!(ran.code, 3, "{}", ran.stderr);
+        ran.stderr.contains("vmfi: debug: options from vmfi.toml")
+    };
+    let log = [("RUST_LOG", "debug")];
+    assert!(!says_more(&[], &[]) && says_more(&[], &["-v"]) && says_more(&log, &[]));
+    assert!(says_more(&[], &["--verbose", "-v"]));
+    assert!(!says_more(&log, &["-q"]) && !says_more(&log, &["--quiet"]));
+    has(files.here(&[], &["-q", "-v", "list"]).fails_with(2), &["--quiet", "--verbose"]);
 }
 
 #[test]
