@@ -28,7 +28,7 @@ CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 	fixtures clean
 
 help:
-	@echo "make build            target/release/vmfi and target/guest/wrapper"
+	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
 	@echo "make install          all of it, completions and manual pages under PREFIX ($(PREFIX))"
 	@echo "make uninstall        remove what make install put there"
 	@echo "make demo             boot a guest, inject into the solver, show what came of it"
@@ -42,6 +42,7 @@ help:
 
 build: $(WRAPPER)
 	cargo build --release --locked
+	@ln -sf vmfi target/release/kmem
 
 # Cargo knows best what is up to date; the copy changes only when the wrapper does.
 .PHONY: FORCE

@@ -15,6 +15,8 @@ const MOST_PIVOTS: u64 = 15;
 /// Every layout that is used, in bytes from the start of each structure.
 #[derive(Clone, Debug)]
 pub struct Layouts {
+    /// The banner of the kernel that they are of, where their source tells it.
+    pub kernel: Option<String>,
     /// `struct task_struct`.
     pub task: TaskLayout,
     /// `struct mm_struct`.
@@ -209,6 +211,7 @@ impl Layouts {
     pub fn from_types(types: &dyn TypeSource) -> Result<Self, TypesError> {
         let at = |structure, path| types.member(structure, path).map(|member| member.offset);
         Ok(Self {
+            kernel: types.kernel().map(str::to_owned),
             task: task(types)?,
             mm: mm(types)?,
             vma: VmaLayout {

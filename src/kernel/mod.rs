@@ -157,6 +157,9 @@ impl Kernel {
         let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
         let banner = sanitized(&banner);
         log::debug!("kernel: {banner}");
+        if let Some(other) = layouts.kernel.as_ref().filter(|kernel| **kernel != banner) {
+            log::warn!("--layouts is of '{other}', but the guest runs '{banner}'");
+        }
         log::debug!(
             "kernel: banner at guest-physical {}, {}, slide {:#x} past the symbol table",
             located.banner,

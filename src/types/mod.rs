@@ -48,4 +48,9 @@ pub trait TypeSource {
     /// The member at `path` in `structure`: names joined by dots lead through structures that lie
     /// within; members of anonymous ones count as the outer one's own.
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError>;
+
+    /// The banner of the kernel whose layouts these are, where the source tells it.
+    fn kernel(&self) -> Option<&str> {
+        None
+    }
 }

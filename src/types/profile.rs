@@ -62,6 +62,10 @@ impl TypeSource for Profile {
             member: path.to_owned(),
         })
     }
+
+    fn kernel(&self) -> Option<&str> {
+        self.kernel.as_deref()
+    }
 }
 
 /// Answers from another source, and keeps each answer: a profile of what was asked for.

@@ -418,8 +418,21 @@ fn layouts_from_a_file() {
     assert!(profile.contains("kernel = \"Linux version 6.1"), "{profile}");
     let of_btf = vmfi(["profile", "--vmlinux", &btf]).stdout;
     assert!(profile.ends_with(&of_btf) && of_btf.contains("[struct.task_struct]"), "{of_btf}");
+    let other = keep("other.toml", profile.replace("version 6.1", "version 6.1.1").as_bytes());
     let profile = keep("profile.toml", profile.as_bytes());
-    for layouts in [btf, profile] {
+    // As a vmlinux has it: a section of an ELF file.
+    let vmlinux = folder.path().join("vmlinux").to_str().unwrap().to_owned();
+    let objcopy = ["--add-section", &format!(".BTF={btf}")].map(str::to_owned);
+    let mut objcopy = Command::new("objcopy")
+        .args(objcopy)
+        .arg(built("fixtures/holder"))
+        .arg(&vmlinux)
+        .spawn()
+        .unwrap();
+    assert!(objcopy.wait().unwrap().success());
+    let ran = live.vmfi(&["list", "--layouts", &other, "--json"]);
+    assert!(ran.stderr.contains("is of 'Linux version 6.1.1"), "{}", ran.stderr);
+    for layouts in [btf, profile, vmlinux] {
         let listed = live.vmfi(&["list", "--layouts", &layouts, "--json"]).json();
         assert_eq!(listed[0]["children"][0]["pid"], child);
         let read = ["read", &pid.to_string(), "value", "--layouts", &layouts, "--json"];
