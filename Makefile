@@ -110,7 +110,7 @@ test-plain-kernel: setup build $(FIXTURES)
 	cargo test --release --locked --test suite plain_kernel -- --ignored
 
 lint:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path guest-wrapper/Cargo.toml
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --manifest-path guest-wrapper/Cargo.toml --target-dir target/guest-build -- -D warnings
