@@ -134,6 +134,11 @@ fn modern() {
 }
 
 #[test]
+fn of_5_10() {
+    play("5.10", || Image::of_5_10().crowded());
+}
+
+#[test]
 fn of_2_6_33() {
     play("2.6.33", || Image::of_2_6_33().crowded());
 }
