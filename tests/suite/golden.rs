@@ -8,8 +8,9 @@ use crate::common::{project, run};
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use vmfi_images::Image;
 
 const WORD: usize = 8;
@@ -104,20 +105,26 @@ fn without_times(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Plays every session of the folder `name`, each on an image of its own.
+/// Plays every session of the folder `name`, each on an image of its own, and all at once: where
+/// vmfi looks again before it refuses, it waits.
 fn play(name: &str, image: fn() -> Image) {
     let files = fs::read_dir(project("tests/golden").join(name)).unwrap();
-    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
-    files.sort();
+    let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     assert!(!files.is_empty());
-    for file in files {
-        let expected = fs::read_to_string(&file).unwrap();
-        let played = Session::new(image()).play(&expected);
-        if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-            fs::write(&file, played).unwrap();
-        } else {
-            assert!(played == expected, "{}:\n{}", file.display(), differing(&expected, &played));
+    thread::scope(|scope| {
+        for file in &files {
+            scope.spawn(|| check(file, Session::new(image())));
         }
+    });
+}
+
+fn check(file: &Path, session: Session) {
+    let expected = fs::read_to_string(file).unwrap();
+    let played = session.play(&expected);
+    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
+        fs::write(file, played).unwrap();
+    } else {
+        assert!(played == expected, "{}:\n{}", file.display(), differing(&expected, &played));
     }
 }
 
