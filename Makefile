@@ -119,7 +119,7 @@ bench: setup build target/fixtures/holder target/bench/peer $(if $(KERNEL),,targ
 	@cargo bench --quiet --locked --bench commands
 
 lint:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path guest-wrapper/Cargo.toml
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --manifest-path guest-wrapper/Cargo.toml --target-dir target/guest-build -- -D warnings

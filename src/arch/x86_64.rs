@@ -13,6 +13,8 @@ const LARGE: u64 = 1 << 7;
 const PROT_NONE: u64 = 1 << 8;
 /// Bits 12 to 51 hold the frame.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
+/// The highest bit of a frame.
+const INVERTED: u64 = 1 << 51;
 /// In a large entry bit 12 is PAT, not part of the frame.
 const LARGE_PAT: u64 = 1 << 12;
 /// The largest page is 1 GiB; entries of higher levels are always tables.
@@ -60,7 +62,8 @@ fn large_page(frame: u64, shift: u32) -> Entry {
 }
 
 /// A nonzero entry without the present bit holds its frame inverted, against L1TF
-/// (arch/x86/include/asm/pgtable-invert.h).
+/// (arch/x86/include/asm/pgtable-invert.h). Kernels before 4.18 hold it as it is: no RAM reaches up
+/// to the highest bit, so that bit tells.
 fn decode_non_present(entry: u64, shift: u32, leaf: bool) -> Entry {
     if entry == 0 {
         return Entry::Absent(Absence::NeverTouched);
@@ -68,7 +71,7 @@ fn decode_non_present(entry: u64, shift: u32, leaf: bool) -> Entry {
     if entry & PROT_NONE == 0 || !(leaf || entry & LARGE != 0) {
         return Entry::Absent(Absence::NotResident);
     }
-    let frame = !entry & FRAME;
+    let frame = if entry & INVERTED == 0 { entry } else { !entry } & FRAME;
     if leaf { Entry::Page(Gpa(frame)) } else { large_page(frame & !LARGE_PAT, shift) }
 }
 
@@ -105,6 +108,13 @@ mod tests {
         let large = (!0x4020_0000 & FRAME) | PROT_NONE | LARGE;
         assert_eq!(decode(large, 21, false), Entry::Page(Gpa(0x4020_0000)));
         assert!(!writable(entry | WRITABLE | USER));
+    }
+
+    #[test]
+    fn prot_none_pages_of_older_kernels_are_not_inverted() {
+        assert_eq!(decode(0x1234_5000 | PROT_NONE, 12, true), Entry::Page(Gpa(0x1234_5000)));
+        let large = 0x4020_0000 | PROT_NONE | LARGE | LARGE_PAT;
+        assert_eq!(decode(large, 21, false), Entry::Page(Gpa(0x4020_0000)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod command_line;
 mod common;
 mod device;
+mod golden;
 mod hpccg;
 mod kmem;
 mod launchers;
