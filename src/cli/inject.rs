@@ -131,7 +131,7 @@ fn warn_outside(symbol: &str, size: u64, offset: i64, length: usize) {
 }
 
 fn shown(receipt: &Receipt) -> String {
-    let place = format!("{}+{} at {:#x}", receipt.symbol, receipt.offset, receipt.gva);
+    let place = format!("{}{:+} at {:#x}", receipt.symbol, receipt.offset, receipt.gva);
     let victim = format!("{} ({})", receipt.victim_pid, receipt.comm);
     let change = format!("{} -> {}", hex(&receipt.before), hex(&receipt.after));
     let end = match &receipt.read_back {

@@ -7,7 +7,7 @@ pub enum SetError {
     #[error("NUM_BYTES is {0}; it must be 1 to 8")]
     Size(u64),
     /// The value has more digits than the bytes hold.
-    #[error("{value} does not fit {size} bytes: they hold {} to {}", low(.size), high(.size))]
+    #[error("{value} does not fit NUM_BYTES {size}, which holds {} to {}", low(.size), high(.size))]
     DoesNotFit {
         /// The value.
         value: i128,
@@ -55,6 +55,6 @@ mod tests {
             assert_eq!(bytes_of(value, size), Err(SetError::DoesNotFit { value, size }));
         }
         let message = bytes_of(256, 1).unwrap_err().to_string();
-        assert_eq!(message, "256 does not fit 1 bytes: they hold -128 to 255");
+        assert_eq!(message, "256 does not fit NUM_BYTES 1, which holds -128 to 255");
     }
 }

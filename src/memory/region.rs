@@ -2,6 +2,7 @@
 
 use super::MemoryError;
 use crate::address::Gpa;
+use std::fmt;
 use std::ops::Range;
 
 const PAGE: u64 = 4096;
@@ -107,6 +108,17 @@ impl RegionMap {
             (end <= self.0[index].length).then_some((index, into))
         });
         held.ok_or(MemoryError::NotRam { gpa, length })
+    }
+}
+
+/// As `--ram-layout` has it: GPA:LENGTH@OFFSET,...
+impl fmt::Display for RegionMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, region) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}:{:#x}@{:#x}", region.gpa, region.length, region.offset)?;
+        }
+        Ok(())
     }
 }
 

@@ -82,7 +82,7 @@ pub enum SymbolError {
         near: Vec<String>,
     },
     /// Several places of that name.
-    #[error("'{name}' names {} places in {path}: {}; name one as FILE:NAME, as shown, or where that does not tell them apart a symbol near it and an OFFSET", .places.len(), list(.places))]
+    #[error("'{name}' names {} places in {path}: {}; {}", .places.len(), list(.places), choose(.places))]
     Ambiguous {
         /// The name asked for.
         name: String,
@@ -132,6 +132,15 @@ fn list(places: &[Place]) -> String {
     let shown: Vec<_> = places.iter().take(SHOWN).map(ToString::to_string).collect();
     let more = if places.len() > SHOWN { ", ..." } else { "" };
     format!("{}{more}", shown.join(", "))
+}
+
+fn choose(places: &[Place]) -> &'static str {
+    match places.iter().any(|place| place.name.is_some()) {
+        true => {
+            "name one as it is shown, or where that does not tell them apart a symbol near it and an OFFSET"
+        }
+        false => "name a symbol near it and an OFFSET",
+    }
 }
 
 /// The up to five of `names` that look most like `name`; none that look like nothing of it.

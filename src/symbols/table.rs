@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(find(&table, "other.c:twin").unwrap(), 0x20);
         let line = error(&table, "twin");
         assert!(line.contains("2 places in app: holder.c:twin at 0x10, other.c:twin at 0x20;"));
-        assert!(line.contains("FILE:NAME") && line.contains("OFFSET"), "{line}");
+        assert!(line.contains("as it is shown") && line.contains("OFFSET"), "{line}");
         assert!(error(&table, "holder.c:twim").ends_with("the nearest: twin"));
         assert!(error(&table, "holder.c:value").ends_with("the nearest: value"));
         assert!(find(&table, ":twin").is_err());

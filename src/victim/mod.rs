@@ -48,7 +48,7 @@ pub enum VictimError {
     },
     /// Another program.
     #[error(
-        "{path} is not the program that process {pid} runs ({exe} in the guest): {how}; give --victim that one"
+        "{path} is not the program that process {pid} runs ({exe} in the guest): {how}; give that program's own"
     )]
     OtherProgram {
         /// The file given.

@@ -80,7 +80,10 @@ impl Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.facts().map_or("given", |facts| facts.name))
+        match self {
+            Self::Regions(regions) => write!(f, "{regions}"),
+            _ => f.write_str(self.facts().map_or("", |facts| facts.name)),
+        }
     }
 }
 
