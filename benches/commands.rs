@@ -78,7 +78,7 @@ impl Bench {
             memory: self.guest.ram(),
             ram_size: None,
             layout: None,
-            system_map: self.map.clone(),
+            system_map: Some(self.map.clone()),
             layouts: None,
             access: Access::Read,
         };

@@ -23,8 +23,8 @@ pub struct GuestOptions {
     pub ram_size: Option<u64>,
     /// How RAM is laid out; found out where it is not given.
     pub layout: Option<RamLayout>,
-    /// The kernel's symbols.
-    pub system_map: PathBuf,
+    /// The kernel's symbols, where they are not its own kallsyms.
+    pub system_map: Option<PathBuf>,
     /// The layouts of its structures, where they are not its own BTF's.
     pub layouts: Option<PathBuf>,
     /// Whether anything will be written.
@@ -89,12 +89,12 @@ impl Guest {
             Some(RamLayout::Known(layout)) => Some(layout.clone()),
             _ => listed.as_ref().map(PalaciosRam::layout),
         };
-        let symbols = Arc::new(Symbols::read(&options.system_map)?);
+        let symbols = options.system_map.as_deref().map(Symbols::read).transpose()?.map(Arc::new);
         let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
         let mut failed = None;
         for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
             let memory = source.map(regions)?;
-            match understand(memory.as_ref(), &symbols, members.as_ref(), &layout) {
+            match understand(memory.as_ref(), symbols.as_ref(), members.as_ref(), &layout) {
                 Ok(kernel) => {
                     accept(given.as_ref(), layout)?;
                     return Ok(Self { memory, kernel, listed });
@@ -161,7 +161,7 @@ fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
 
 fn understand(
     memory: &dyn GuestMemory,
-    symbols: &Arc<Symbols>,
+    symbols: Option<&Arc<Symbols>>,
     members: Option<&Layouts>,
     layout: &Layout,
 ) -> Result<Kernel, GuestError> {

@@ -1,8 +1,7 @@
 //! The options of every command that looks at a guest.
 
 use super::number::{parse_layout, parse_size};
-use crate::guest::{Guest, GuestError, GuestOptions};
-use crate::kernel::KernelError;
+use crate::guest::{Guest, GuestOptions};
 use crate::memory::Access;
 use crate::vmm::RamLayout;
 use clap::Args;
@@ -21,7 +20,7 @@ pub struct GuestArgs {
     /// host's own list [default: found out]
     #[arg(long, global = true, env = "VMFI_RAM_LAYOUT", value_name = "SPEC", value_parser = parse_layout)]
     ram_layout: Option<RamLayout>,
-    /// The guest kernel's System.map, or a copy of its /proc/kallsyms
+    /// The guest kernel's System.map, or a copy of its /proc/kallsyms [default: read from its RAM]
     #[arg(long, global = true, env = "VMFI_SYSTEM_MAP", value_name = "PATH")]
     system_map: Option<PathBuf>,
     /// Structure layouts, if not the guest's own BTF: a vmlinux, a BTF file, or a profile
@@ -50,10 +49,8 @@ impl GuestArgs {
     /// Opens the guest that the options name.
     pub fn open(&self, access: Access) -> anyhow::Result<Guest> {
         let memory = self.memory.clone().ok_or(NoMemory)?;
-        let no_map = || GuestError::Kernel(KernelError::NoSystemMap);
-        let system_map = self.system_map.clone().ok_or_else(no_map)?;
         let (ram_size, layout) = (self.ram_size, self.ram_layout.clone());
-        let layouts = self.layouts.clone();
+        let (system_map, layouts) = (self.system_map.clone(), self.layouts.clone());
         let options = GuestOptions { memory, ram_size, layout, system_map, layouts, access };
         Ok(Guest::open(&options)?)
     }

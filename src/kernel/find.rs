@@ -11,6 +11,7 @@ use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, PagingFormat, x86_64};
 use crate::memory::GuestMemory;
 use memchr::memmem;
+use std::sync::Arc;
 
 const ALIGNMENT: u64 = 2 << 20;
 /// The kernel image lies in the GiB that starts here (`__START_KERNEL_map`).
@@ -79,10 +80,13 @@ fn maps_back(memory: &dyn GuestMemory, space: &AddressSpace, offset: u64, hit: G
 }
 
 /// Why no candidate was found: another kernel's banner in RAM tells that the table is wrong.
-pub fn explain(memory: &dyn GuestMemory, symbols: &Symbols) -> KernelError {
-    match any_banner(memory) {
-        Some(banner) => KernelError::OtherKernel { path: symbols.path().to_owned(), banner },
-        None => KernelError::NoKernel,
+pub fn explain(memory: &dyn GuestMemory, symbols: Option<&Arc<Symbols>>) -> KernelError {
+    match (any_banner(memory), symbols) {
+        (Some(banner), Some(symbols)) => {
+            KernelError::OtherKernel { path: symbols.path().to_owned(), banner }
+        }
+        (Some(banner), None) => KernelError::NoSymbols(banner),
+        (None, _) => KernelError::NoKernel,
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod find;
 mod layouts;
+mod own_symbols;
 mod resources;
 mod symbols;
+mod vmcoreinfo;
 
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
@@ -20,6 +22,7 @@ use crate::types::{Btf, Profile, TypesError, TypesFileError};
 use find::Located;
 use std::path::PathBuf;
 use std::sync::Arc;
+use vmcoreinfo::VmCoreInfo;
 
 /// The largest BTF that is read: today's are 4 to 8 MB.
 const BTF_LIMIT: u64 = 64 << 20;
@@ -27,11 +30,11 @@ const BTF_LIMIT: u64 = 64 << 20;
 /// The guest's kernel is not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// No symbol table was given.
+    /// RAM holds a kernel that does not tell its symbols.
     #[error(
-        "the guest kernel's symbols are needed: give --system-map its System.map, or a copy of the guest's /proc/kallsyms (as root)"
+        "the guest's kernel ({0}) does not tell its symbols, or is still booting: give --system-map its System.map, or a copy of the guest's /proc/kallsyms (as root)"
     )]
-    NoSystemMap,
+    NoSymbols(String),
     /// The symbol table is too short to be one.
     #[error(
         "{path} has only {length} bytes: it is a stub, as Debian's kernel packages hold; give --system-map a copy of the guest's /proc/kallsyms (as root)"
@@ -129,44 +132,81 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Finds the kernel of `symbols` in `memory`, and proves it: its own page tables map
-    /// the banner back to where it was found, and its first task is one. `layouts` are the
-    /// kernel's own BTF's where none are given.
+    /// Finds the one kernel in `memory`, and proves it: its own page tables map the banner back to
+    /// where it was found, and its first task is one. Where nothing is given, symbols are those of
+    /// the kernel's own kallsyms, and `layouts` those of its own BTF.
     pub fn find(
+        memory: &dyn GuestMemory,
+        symbols: Option<&Arc<Symbols>>,
+        layouts: Option<&Layouts>,
+    ) -> Result<Self, KernelError> {
+        let own = || own_symbols::all(memory).into_iter().map(Arc::new).collect();
+        let sources: Vec<_> = symbols.map_or_else(own, |symbols| vec![Arc::clone(symbols)]);
+        let (mut proved, mut failed) = (Vec::new(), None);
+        for symbols in &sources {
+            match Self::proved(memory, symbols, layouts) {
+                Ok(kernels) => proved.extend(kernels),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // A kernel may have left several notes of itself.
+        proved.dedup_by_key(|kernel| kernel.located.banner);
+        match (proved.pop(), proved.pop()) {
+            (Some(only), None) => Ok(only.told()),
+            (Some(one), Some(other)) => {
+                Err(KernelError::Several(other.located.banner, one.located.banner))
+            }
+            (None, _) => Err(failed.unwrap_or_else(|| find::explain(memory, symbols))),
+        }
+    }
+
+    /// Every kernel of `symbols` in `memory` that proves itself; an error where none does.
+    fn proved(
         memory: &dyn GuestMemory,
         symbols: &Arc<Symbols>,
         layouts: Option<&Layouts>,
-    ) -> Result<Self, KernelError> {
-        let mut proved: Option<(Located, Layouts)> = None;
-        let mut failed = None;
+    ) -> Result<Vec<Self>, KernelError> {
+        let (mut proved, mut failed) = (Vec::new(), None);
         for located in find::candidates(memory, symbols)? {
-            match prove(memory, symbols, &located, layouts) {
+            match Self::prove(memory, symbols, located, layouts) {
+                Ok(kernel) => proved.push(kernel),
                 Err(error) => failed = Some(error),
-                Ok(layouts) => {
-                    if let Some((other, _)) = &proved {
-                        return Err(KernelError::Several(other.banner, located.banner));
-                    }
-                    proved = Some((located, layouts));
-                }
             }
         }
-        let Some((located, layouts)) = proved else {
-            return Err(failed.unwrap_or_else(|| find::explain(memory, symbols)));
-        };
+        match failed {
+            Some(error) if proved.is_empty() => Err(error),
+            _ => Ok(proved),
+        }
+    }
+
+    fn prove(
+        memory: &dyn GuestMemory,
+        symbols: &Arc<Symbols>,
+        located: Located,
+        layouts: Option<&Layouts>,
+    ) -> Result<Self, KernelError> {
+        let layouts = prove(memory, symbols, &located, layouts)?;
         let view = VirtualMemory { memory, space: located.space };
         let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
-        let banner = sanitized(&banner);
+        let (banner, symbols) = (sanitized(&banner), Arc::clone(symbols));
+        Ok(Self { banner, located, symbols, layouts })
+    }
+
+    /// Says in the log what was found.
+    fn told(self) -> Self {
+        let (banner, located) = (&self.banner, &self.located);
         log::debug!("kernel: {banner}");
-        if let Some(other) = layouts.kernel.as_ref().filter(|kernel| **kernel != banner) {
-            log::warn!("--layouts is of '{other}', but the guest runs '{banner}'");
-        }
         log::debug!(
-            "kernel: banner at guest-physical {}, {}, slide {:#x} past the symbol table",
+            "kernel: banner at guest-physical {}, {}, symbols from {}, {:#x} past them",
             located.banner,
             located.space.format.name,
+            self.symbols.path().display(),
             located.slide
         );
-        Ok(Self { banner, located, symbols: Arc::clone(symbols), layouts })
+        if let Some(other) = self.layouts.kernel.as_ref().filter(|kernel| *kernel != banner) {
+            log::warn!("--layouts is of '{other}', but the guest runs '{banner}'");
+        }
+        self
     }
 
     /// Where the kernel has its symbol `name` now.

@@ -38,6 +38,18 @@ impl Symbols {
         Ok(Self { path, addresses })
     }
 
+    /// No symbols yet, from `source`.
+    pub fn none(source: &str) -> Self {
+        Self { path: source.into(), addresses: HashMap::new() }
+    }
+
+    /// Keeps the address of `name`, if it is one of those that are asked for and the first.
+    pub fn keep(&mut self, name: &[u8], address: impl FnOnce() -> Gva) {
+        if let Some(name) = NAMES.iter().find(|own| own.as_bytes() == name) {
+            self.addresses.entry(name).or_insert_with(|| address().0);
+        }
+    }
+
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -8,13 +8,13 @@
 use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// Granularity of holes: the host's page.
 const PAGE: u64 = 4096;
@@ -26,9 +26,9 @@ pub struct MappedFile {
     mapping: MmapRaw,
     access: Access,
     regions: RegionMap,
-    /// Where pages of the file start that are known to hold data. Data never becomes a hole
+    /// Runs of the file known to hold data, start to end, in bytes. Data never becomes a hole
     /// while the guest runs (without a balloon, and then reading allocates a page at worst).
-    data: Mutex<HashSet<u64>>,
+    data: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl MappedFile {
@@ -45,7 +45,7 @@ impl MappedFile {
         if needed > actual {
             return Err(MemoryError::TooSmall { path: path.to_owned(), actual, needed });
         }
-        let data = Mutex::new(HashSet::new());
+        let data = Mutex::new(BTreeMap::new());
         Ok(Self { path: path.to_owned(), file, mapping, access, regions, data })
     }
 
@@ -57,12 +57,18 @@ impl MappedFile {
     /// run of data ends takes long to find out.
     fn is_data(&self, offset: u64) -> bool {
         let page = offset - offset % PAGE;
-        let mut data = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let known = data.contains(&page);
+        let mut data = self.known_data();
+        let before = data.range(..=offset).next_back();
+        let known = before.is_some_and(|(_, end)| offset < *end);
         if !known && data_from(&self.file, page, self.length()) == Some(page) {
-            return data.insert(page);
+            data.insert(page, page + PAGE);
+            return true;
         }
         known
+    }
+
+    fn known_data(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The word at `offset` of the file, which [`word_offset`] has checked.
@@ -172,6 +178,7 @@ impl GuestMemory for MappedFile {
             while let Some(run) = data_run(&self.file, from, end) {
                 let gpa = |offset| Gpa(region.gpa.0 + (offset - region.offset));
                 runs.push(gpa(run.start)..gpa(run.end));
+                self.known_data().insert(run.start, run.end);
                 from = run.end;
             }
         }

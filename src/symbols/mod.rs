@@ -2,6 +2,7 @@
 
 mod demangle;
 mod elf;
+pub mod kallsyms;
 mod map_file;
 mod table;
 

@@ -131,7 +131,7 @@ fn ram_without_permission() {
 fn kernels_that_are_not_understood() {
     let files = Files::new();
     let ram = files.path("ram");
-    has(vmfi(["-m", &ram, "list"]).fails_with(4), &["--system-map", "kallsyms"]);
+    has(vmfi(["-m", &ram, "list"]).fails_with(4), &["no Linux kernel", "booting"]);
     let with_map = |map: &str| vmfi(["-m", &ram, "--system-map", map, "list"]);
     has(with_map("/no/such/map").fails_with(4), &["/no/such/map"]);
     fs::write(files.folder.path().join("stub"), "ffffffffffffffff B see the -dbg package\n")

@@ -100,8 +100,14 @@ impl Live {
     }
 
     pub fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
+        let map = ["--system-map", map.to_str().unwrap()];
+        self.vmfi_without_map(&[arguments, &map].concat())
+    }
+
+    /// With nothing but the guest's memory to tell of its kernel.
+    pub fn vmfi_without_map(&self, arguments: &[&str]) -> Ran {
         let (ram, fixtures) = (self.guest.ram(), built("fixtures"));
-        let mut all = vec!["-m", ram.to_str().unwrap(), "--system-map", map.to_str().unwrap()];
+        let mut all = vec!["-m", ram.to_str().unwrap()];
         all.extend(arguments);
         if matches!(arguments[0], "inject" | "read") && !arguments.contains(&"--victim") {
             all.extend(["--victim", fixtures.to_str().unwrap()]);

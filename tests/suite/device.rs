@@ -125,7 +125,7 @@ fn moved_ram_is_not_written(guest: &mut LabGuest, map: &Path, pid: &Value, gva: 
         memory: guest.ram(),
         ram_size: None,
         layout: Some(RamLayout::Palacios(list.path().to_owned())),
-        system_map: map.to_owned(),
+        system_map: Some(map.to_owned()),
         layouts: None,
         access: Access::Write,
     };

@@ -131,6 +131,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Without a System.map the kernel's own kallsyms serve.
+fn symbols_come_from_ram(live: &Live) {
+    let (with, without) = (live.vmfi(&["list"]), live.vmfi_without_map(&["list"]));
+    assert_eq!((without.stderr.as_str(), without.code), ("", 0));
+    assert_eq!(with.stdout, without.stdout);
+}
+
 /// All that a user does, on one guest, with a program at fixed addresses and with one that the
 /// kernel loads anywhere.
 fn whole_thread(setup: &Setup) {
@@ -144,6 +151,7 @@ fn whole_thread(setup: &Setup) {
         page_crossing_lands(&mut live, pid, child);
         forbidden_page_is_read(&mut live, pid, child);
         processes_agree(&mut live);
+        symbols_come_from_ram(&live);
         live.guest.run(&format!("kill {child}; sleep 0.2")).unwrap();
         let wrapper = pid.to_string();
         live.vmfi(&["inject", &wrapper, "value", "6", "4", "0"]).fails_with(5);

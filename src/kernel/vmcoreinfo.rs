@@ -1,0 +1,91 @@
+//! VMCOREINFO: what a kernel writes down of itself for those who read its memory after a crash
+//! (Documentation/admin-guide/kdump/vmcoreinfo.rst). An ELF note at the start of a page.
+//!
+//! Stale copies lie about in RAM too, so what one says is tried, and not believed.
+
+use crate::address::Gpa;
+use crate::memory::{GuestMemory, MemoryError};
+use std::collections::HashMap;
+
+const PAGE: u64 = 4096;
+/// `struct elf_note`: the name's length, the text's, the type; then the name, padded to 4 bytes.
+const HEADER: &[u8] = b"\x0b\0\0\0";
+const NAME: &[u8] = b"\0\0\0\0VMCOREINFO\0\0";
+const TEXT: usize = 24;
+
+/// The lines of one note.
+pub struct VmCoreInfo {
+    /// Where the note lies.
+    pub at: Gpa,
+    lines: HashMap<String, String>,
+}
+
+impl VmCoreInfo {
+    /// Every note in RAM. Reads the start of each page that the host backs.
+    pub fn all(memory: &dyn GuestMemory) -> Vec<Self> {
+        let pages = memory.backed().into_iter();
+        let pages = pages.flat_map(|run| (run.start.0..run.end.0).step_by(PAGE as usize));
+        pages.filter_map(|page| Self::read(memory, Gpa(page)).ok().flatten()).collect()
+    }
+
+    fn read(memory: &dyn GuestMemory, at: Gpa) -> Result<Option<Self>, MemoryError> {
+        // One load tells that nearly every page holds none.
+        if memory.load(at)?.to_le_bytes()[..4] != *HEADER {
+            return Ok(None);
+        }
+        let mut page = [0; PAGE as usize];
+        memory.read(at, &mut page)?;
+        let (header, text) = page.split_at(TEXT);
+        if header[8..] != *NAME {
+            return Ok(None);
+        }
+        let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        let text = String::from_utf8_lossy(&text[..length.min(text.len())]).into_owned();
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        let lines = lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Ok(Some(Self { at, lines }))
+    }
+
+    /// The address of the kernel's symbol `name`, where it was loaded.
+    pub fn symbol(&self, name: &str) -> Option<u64> {
+        u64::from_str_radix(self.lines.get(&format!("SYMBOL({name})"))?, 16).ok()
+    }
+
+    /// The number `name`.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.lines.get(&format!("NUMBER({name})"))?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Image, Region, RegionMap};
+
+    fn image(notes: &[(u64, &[u8])]) -> Image {
+        let region = Region { gpa: Gpa(0), length: 0x8000, offset: 0 };
+        let image = Image::new(RegionMap::new(vec![region]).unwrap());
+        for (at, text) in notes {
+            let header = [&[11, 0, 0, 0][..], &(text.len() as u32).to_le_bytes(), NAME].concat();
+            image.write(Gpa(*at), &[&header, *text].concat()).unwrap();
+        }
+        image
+    }
+
+    #[test]
+    fn every_note_is_found() {
+        let text = b"OSRELEASE=6.1.0\nSYMBOL(_stext)=ffffffff81000000\nNUMBER(phys_base)=-4096\n";
+        let notes = VmCoreInfo::all(&image(&[(0x1000, text), (0x5000, b"x"), (0x6008, text)]));
+        assert_eq!(notes.iter().map(|note| note.at.0).collect::<Vec<_>>(), [0x1000, 0x5000]);
+        assert_eq!(notes[0].symbol("_stext"), Some(0xffff_ffff_8100_0000));
+        assert_eq!(notes[0].number("phys_base"), Some(-4096));
+        assert_eq!((notes[0].symbol("_text"), notes[1].number("phys_base")), (None, None));
+    }
+
+    #[test]
+    fn a_hostile_length_ends_with_the_page() {
+        let hostile = image(&[(0x7000, b"SYMBOL(a)=12")]);
+        hostile.write(Gpa(0x7004), &[0xff; 4]).unwrap();
+        assert_eq!(VmCoreInfo::all(&hostile)[0].number("a"), None);
+    }
+}
