@@ -4,7 +4,8 @@
 //! beats the environment beats the file, and the values go through the options' own parsers. So
 //! there is no second list of options. Relative paths start at the file's own folder.
 
-use super::exit::{UsageError, complaint};
+use super::error::UsageError;
+use super::exit::complaint;
 use clap::{Arg, Command, ValueHint};
 use std::collections::BTreeMap;
 use std::ffi::OsString;

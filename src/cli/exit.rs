@@ -1,6 +1,6 @@
 //! Exit codes, and the one line on standard error that goes with each.
 
-use super::guest_args::NoMemory;
+use super::error::{NoMemory, NoWrapper, UsageError};
 use crate::fault::SetError;
 use crate::guest::GuestError;
 use crate::inject::InjectError;
@@ -22,18 +22,6 @@ const PROCESS: u8 = 5;
 const SYMBOL: u8 = 6;
 const REFUSED: u8 = 7;
 const CHANGED: u8 = 8;
-
-/// Something on the command line that only shows when it is looked at closer.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
-/// No wrapper runs; the empty list has been printed.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no process named '{0}' in the guest; start the victim with 'wrapper PROGRAM', or see 'vmfi list --all'"
-)]
-pub struct NoWrapper(pub String);
 
 /// Prints what failed, in one line, and gives its exit code.
 pub fn failure(error: &anyhow::Error) -> ExitCode {

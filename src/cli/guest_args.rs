@@ -1,5 +1,6 @@
 //! The options of every command that looks at a guest.
 
+use super::error::NoMemory;
 use super::number::{parse_layout, parse_size};
 use crate::guest::{Guest, GuestOptions};
 use crate::memory::Access;
@@ -39,11 +40,6 @@ pub struct GuestArgs {
     #[arg(long, global = true, env = "VMFI_CONFIG", value_name = "PATH")]
     pub config: Option<PathBuf>,
 }
-
-/// No RAM source was named.
-#[derive(Debug, thiserror::Error)]
-#[error("no guest RAM given: give -m the file that the VMM maps, or set VMFI_MEMORY")]
-pub struct NoMemory;
 
 impl GuestArgs {
     /// Opens the guest that the options name.

@@ -9,7 +9,7 @@
 //! Where the guest is comes from the same options, variables and file as for `vmfi`.
 
 use super::choice::{Choice, Symbols};
-use super::exit::UsageError;
+use super::error::UsageError;
 use super::inject::{Order, inject_into};
 use super::list::{self, ListArgs};
 use super::number;

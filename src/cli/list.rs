@@ -2,7 +2,7 @@
 //!
 //! No wrapper is an empty list, a line on standard error and exit code 5.
 
-use super::exit::NoWrapper;
+use super::error::NoWrapper;
 use super::guest_args::GuestArgs;
 use super::output;
 use crate::guest::Guest;

@@ -2,6 +2,7 @@
 
 mod choice;
 mod config;
+mod error;
 mod exit;
 mod guest_args;
 mod inject;

@@ -1,6 +1,6 @@
 //! Numbers as people type them: decimal or 0x, negative, and sizes such as 512M.
 
-use super::exit::UsageError;
+use super::error::UsageError;
 use crate::address::Gpa;
 use crate::fault::Bounds;
 use crate::memory::{Region, RegionMap};

@@ -1,6 +1,6 @@
 //! `vmfi read <WRAPPER_PID> <SYMBOL> [NUM_BYTES] [OFFSET]`: the bytes there now.
 
-use super::exit::UsageError;
+use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;

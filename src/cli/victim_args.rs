@@ -1,7 +1,7 @@
 //! The options of every command that looks into a victim.
 
 use super::choice::{Choice, Symbols};
-use super::exit::UsageError;
+use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use crate::address::Gva;
 use clap::Args;

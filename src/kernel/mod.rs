@@ -1,5 +1,6 @@
 //! What is known about the guest's kernel: where it was loaded, its symbols and its members.
 
+mod error;
 mod find;
 mod layouts;
 mod own_symbols;
@@ -7,6 +8,7 @@ mod resources;
 mod symbols;
 mod vmcoreinfo;
 
+pub use error::KernelError;
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
     TaskLayout, ThreadsLayout, VmaLayout,
@@ -14,110 +16,16 @@ pub use layouts::{
 pub use resources::system_ram;
 pub use symbols::Symbols;
 
-use crate::address::{Gpa, Gva};
-use crate::arch::{AddressSpace, TranslateError, VirtualMemory};
+use crate::address::Gva;
+use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::GuestMemory;
-use crate::symbols::SymbolError;
-use crate::types::{Btf, Profile, TypesError, TypesFileError};
+use crate::types::{Btf, Profile, TypesError};
 use find::Located;
-use std::path::PathBuf;
 use std::sync::Arc;
 use vmcoreinfo::VmCoreInfo;
 
 /// The largest BTF that is read: today's are 4 to 8 MB.
 const BTF_LIMIT: u64 = 64 << 20;
-
-/// The guest's kernel is not understood.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    /// RAM holds a kernel that does not tell its symbols.
-    #[error(
-        "the guest's kernel ({0}) does not tell its symbols, or is still booting: give --system-map its System.map, or a copy of the guest's /proc/kallsyms (as root)"
-    )]
-    NoSymbols(String),
-    /// The symbol table is too short to be one.
-    #[error(
-        "{path} has only {length} bytes: it is a stub, as Debian's kernel packages hold; give --system-map a copy of the guest's /proc/kallsyms (as root)"
-    )]
-    Stub {
-        /// What was given.
-        path: PathBuf,
-        /// Its size.
-        length: u64,
-    },
-    /// The symbol table hides its addresses.
-    #[error("{0} has only zero addresses: copy /proc/kallsyms as root in the guest")]
-    Hidden(PathBuf),
-    /// A symbol table that lacks what a kernel has.
-    #[error(
-        "{0}; give --system-map the System.map of the guest's kernel, or a copy of its /proc/kallsyms"
-    )]
-    Symbols(#[from] SymbolError),
-    /// RAM holds no Linux kernel.
-    #[error(
-        "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-size or --ram-layout is wrong"
-    )]
-    NoKernel,
-    /// RAM holds another kernel than the symbol table's.
-    #[error(
-        "{path} is not of the guest's kernel, or it is still booting; its RAM says: {banner}; give its own System.map or a copy of its /proc/kallsyms; if it is, check --ram-size"
-    )]
-    OtherKernel {
-        /// The symbol table.
-        path: PathBuf,
-        /// The banner found in RAM.
-        banner: String,
-    },
-    /// Several kernels prove themselves.
-    #[error(
-        "two kernels in guest RAM prove themselves, loaded at {0} and {1}: the RAM file was used by an earlier guest; start the VM with a fresh one"
-    )]
-    Several(Gpa, Gpa),
-    /// The kernel carries no types.
-    #[error(
-        "the guest kernel has no BTF (CONFIG_DEBUG_INFO_BTF) to read structure layouts from: give --layouts its vmlinux, or a profile of it ('vmfi profile --vmlinux PATH')"
-    )]
-    NoBtf,
-    /// The layouts lack something.
-    #[error(
-        "structure layouts from {from}: {source}; give --layouts the kernel's vmlinux, or a profile that 'vmfi profile' wrote"
-    )]
-    Types {
-        /// Where they come from.
-        from: String,
-        /// What is wrong.
-        source: TypesError,
-    },
-    /// The file of layouts cannot be used.
-    #[error("{0}; give --layouts another file")]
-    LayoutsFile(#[from] TypesFileError),
-    /// The first task is not one.
-    #[error(
-        "init_task at {at} is not a task (its name reads '{comm}'): the guest is still booting, or --system-map or --layouts is of another kernel"
-    )]
-    BadInitTask {
-        /// Where it should be.
-        at: Gva,
-        /// What stands where its name should.
-        comm: String,
-    },
-    /// The first task's name is where it should be, its other members are not.
-    #[error(
-        "init_task at {0} has its name but not the other members of the first task: --layouts is of another kernel"
-    )]
-    OtherLayouts(Gva),
-    /// A structure of the kernel is not what it must be.
-    #[error("the guest kernel's {what} at {at} is damaged; try again")]
-    Damaged {
-        /// Which structure.
-        what: &'static str,
-        /// Where.
-        at: Gva,
-    },
-    /// A pointer of the kernel leads nowhere.
-    #[error("cannot read the guest kernel's memory: {0}")]
-    Unreadable(#[from] TranslateError),
-}
 
 /// The guest's kernel, found in RAM and proved.
 pub struct Kernel {
