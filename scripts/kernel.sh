@@ -1,7 +1,7 @@
 #!/bin/sh
 # Print the path of a Debian cloud kernel, of SUITE, unpacked under target/kernels.
 #
-#   scripts/kernel.sh SUITE          e.g. bookworm (6.1), trixie (6.12)
+#   scripts/kernel.sh SUITE          e.g. bullseye (5.10), bookworm (6.1), trixie (6.12), sid
 set -eu
 suite=${1:?usage: scripts/kernel.sh SUITE}
 cd "$(dirname "$0")/.."
@@ -13,6 +13,6 @@ if ! [ -e "$image" ]; then
     rm -rf "$root"
     scripts/package.sh "$suite" linux-image-cloud-amd64 "$root/unpacked"
     # Linked last: the image is there only when all of it is.
-    ln "$root"/unpacked/boot/vmlinuz-* "$image"
+    ln "$(find "$root/unpacked" -name 'vmlinuz*' | head -n 1)" "$image"
 fi
 echo "$image"

@@ -34,7 +34,13 @@ apt() {
         -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
 }
 apt apt-get update >&2
-package=$(apt apt-cache depends "$meta" | sed -n 's/^ *Depends: \(linux-.*[0-9].*\)/\1/p' | head -n 1)
+dependency() {
+    apt apt-cache depends "$1" | sed -n "s/^ *Depends: \(linux-$2-.*[0-9].*\)/\1/p" | head -n 1
+}
+package=$(dependency "$meta" '\(image\|source\)')
+# From 7.x on the image itself is one package further.
+binary=$(dependency "$package" binary)
+package=${binary:-$package}
 (cd "$work" && apt apt-get download "$package" >&2)
 dpkg -x "$work"/"$package"_*.deb "$folder"
 rm -rf "$work"
