@@ -1,12 +1,16 @@
-//! The kernel's symbols from its own kallsyms tables in RAM, found through its VMCOREINFO.
+//! The kernel's symbols from its own kallsyms tables in RAM: where its VMCOREINFO says, or told by
+//! the tables' own form.
 
 use super::{Symbols, VmCoreInfo};
 use crate::address::{Gpa, Gva};
 use crate::memory::GuestMemory;
-use crate::symbols::kallsyms::{Base, Tokens, walk_names};
+use crate::symbols::kallsyms::{self, Base, Tables, Tokens, walk_names};
+use std::ops::Range;
 
 /// Where the kernel's image starts in its address space (`__START_KERNEL_map`).
 const IMAGE: u64 = 0xffff_ffff_8000_0000;
+/// What KASLR moves the kernel by is a multiple of this.
+const ALIGNMENT: u64 = 2 << 20;
 /// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
 const MOST_NOTES: usize = 16;
 /// More symbols than any kernel has: those of today have some 150,000.
@@ -17,58 +21,70 @@ const TOKEN_INDEX: usize = 512;
 /// Names have some 12 bytes, compressed; where they have more, that is seen and read.
 const NAME: usize = 16;
 const ALL_NAMES: usize = 64 << 20;
+/// The piece of an image that holds all tables, before and after the tokens.
+const BEFORE: u64 = 16 << 20;
+const AFTER: u64 = 8 << 20;
 
-/// The symbols of every kernel in RAM that tells them.
+/// The symbols of every kernel in RAM that tells where they are; or else of those whose tables
+/// are told by their form.
 pub fn all(memory: &dyn GuestMemory) -> Vec<Symbols> {
     let notes = VmCoreInfo::all(memory);
-    notes.iter().take(MOST_NOTES).filter_map(|note| of_note(memory, note)).collect()
+    let told = notes.iter().take(MOST_NOTES).filter_map(|note| of_note(memory, note));
+    let told: Vec<_> = told.collect();
+    if told.is_empty() { by_form(memory) } else { told }
 }
 
 /// The symbols of the kernel that wrote `note`: `None` unless its tables are where it says.
 fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
-    let tables = Tables { memory, note, phys_base: note.number("phys_base")? };
+    let tables = Told { memory, note, phys_base: note.number("phys_base")? };
     let tokens = Tokens::new(
         &tables.read("kallsyms_token_table", TOKEN_TABLE)?,
         &tables.read("kallsyms_token_index", TOKEN_INDEX)?,
     )?;
     let count = tables.read("kallsyms_num_syms", 4)?.try_into().ok().map(u32::from_le_bytes)?;
     let count = (count <= MOST_SYMBOLS).then_some(count as usize)?;
-    let offsets = tables.offsets(count)?;
-    let base = tables.base().find(|base| base.fits(&offsets))?;
-    let mut found = Symbols::none(&format!("kallsyms at {}", note.at));
-    let keep = |index: usize, _: u8, name: &[u8]| {
-        found.keep(name, || Gva(base.address(index, offsets[index])));
-    };
-    tables.names(count, &tokens, keep)?;
-    Some(found)
+    let offsets = kallsyms::offsets(&tables.read("kallsyms_offsets", 4 * count)?);
+    let addresses = tables.base().find_map(|base| base.addresses(&offsets))?;
+    tables.names(count).find_map(|names| {
+        let from = format!("the kallsyms that VMCOREINFO at {} names", note.at);
+        named(&from, &names, count, &tokens, &addresses)
+    })
+}
+
+/// The symbols with those names and addresses.
+fn named(
+    from: &str,
+    names: &[u8],
+    count: usize,
+    tokens: &Tokens,
+    addresses: &[u64],
+) -> Option<Symbols> {
+    let mut symbols = Symbols::none(from);
+    let each = |index: usize, _, name: &[u8]| symbols.keep(name, Gva(addresses[index]));
+    walk_names(names, count, tokens, each)?;
+    Some(symbols)
 }
 
 /// The tables that a note tells of.
-struct Tables<'m> {
+struct Told<'m> {
     memory: &'m dyn GuestMemory,
     note: &'m VmCoreInfo,
     phys_base: i64,
 }
 
-impl Tables<'_> {
+impl Told<'_> {
     /// Where the kernel's symbol `name` lies.
     fn at(&self, name: &str) -> Option<Gpa> {
         let into = self.note.symbol(name)?.checked_sub(IMAGE)?;
         Gpa(into).checked_offset(self.phys_base)
     }
 
-    /// Up to `length` bytes from `name` on.
+    /// `length` bytes from `name` on.
     fn read(&self, name: &str, length: usize) -> Option<Vec<u8>> {
         let at = self.at(name)?;
         let mut bytes = vec![0; length];
         self.memory.read(at, &mut bytes).ok()?;
         Some(bytes)
-    }
-
-    fn offsets(&self, count: usize) -> Option<Vec<i32>> {
-        let bytes = self.read("kallsyms_offsets", 4 * count)?;
-        let words = bytes.chunks_exact(4);
-        Some(words.map(|word| i32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect())
     }
 
     /// What the offsets may count from.
@@ -79,20 +95,45 @@ impl Tables<'_> {
         fixed.chain(self.note.symbol("kallsyms_offsets").map(Base::Place))
     }
 
-    fn names(
-        &self,
-        count: usize,
-        tokens: &Tokens,
-        mut each: impl FnMut(usize, u8, &[u8]),
-    ) -> Option<()> {
-        let mut size = NAME * count;
-        while size <= ALL_NAMES {
-            let names = self.read("kallsyms_names", size)?;
-            if walk_names(&names, count, tokens, &mut each).is_some() {
-                return Some(());
-            }
-            size *= 2;
-        }
-        None
+    /// The names and what follows, more each time: where they end only shows as they are read.
+    fn names(&self, count: usize) -> impl Iterator<Item = Vec<u8>> {
+        let sizes = std::iter::successors(Some(NAME * count), |size| Some(2 * size));
+        let sizes = sizes.take_while(|size| *size <= ALL_NAMES);
+        sizes.map_while(|size| self.read("kallsyms_names", size))
     }
+}
+
+/// The symbols of every kernel image in RAM whose tables are told by their form. Reads all of RAM.
+fn by_form(memory: &dyn GuestMemory) -> Vec<Symbols> {
+    memory.backed().into_iter().flat_map(|run| of_run(memory, &run)).collect()
+}
+
+fn of_run(memory: &dyn GuestMemory, run: &Range<Gpa>) -> Vec<Symbols> {
+    const CHUNK: u64 = 1 << 20;
+    const OVERLAP: u64 = 64;
+    let mut found = Vec::new();
+    for start in (run.start.0..run.end.0).step_by(CHUNK as usize) {
+        let mut bytes = vec![0; (run.end.0 - start).min(CHUNK + OVERLAP) as usize];
+        if memory.read(Gpa(start), &mut bytes).is_err() {
+            continue;
+        }
+        let hits = kallsyms::digits(&bytes).map(|at| start + at as u64);
+        found.extend(hits.filter_map(|at| round(memory, run, at)));
+    }
+    found
+}
+
+/// The symbols of the image whose tokens' digits lie at `digits`.
+fn round(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symbols> {
+    // Tables are aligned in the guest, so the piece starts aligned too.
+    let start = digits.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
+    let end = (digits + AFTER).min(run.end.0);
+    let mut image = vec![0; end.checked_sub(start)? as usize];
+    memory.read(Gpa(start), &mut image).ok()?;
+    let tables = Tables::find(&image, digits.checked_sub(start)? as usize)?;
+    // Where the image is in its address space is not known yet; nor does it matter, as KASLR is
+    // found out.
+    let addresses = tables.addresses(IMAGE + (512 << 20) + start % ALIGNMENT)?;
+    let from = format!("the kallsyms found at {}", Gpa(digits));
+    named(&from, tables.names(), tables.count, &tables.tokens, &addresses)
 }

@@ -44,9 +44,9 @@ impl Symbols {
     }
 
     /// Keeps the address of `name`, if it is one of those that are asked for and the first.
-    pub fn keep(&mut self, name: &[u8], address: impl FnOnce() -> Gva) {
+    pub fn keep(&mut self, name: &[u8], address: Gva) {
         if let Some(name) = NAMES.iter().find(|own| own.as_bytes() == name) {
-            self.addresses.entry(name).or_insert_with(|| address().0);
+            self.addresses.entry(name).or_insert(address.0);
         }
     }
 

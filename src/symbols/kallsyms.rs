@@ -89,18 +89,24 @@ fn length(bytes: &mut &[u8]) -> Option<usize> {
 /// What the offsets of a table count from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// This address.
+    /// This address (since 4.6).
     Fixed(u64),
     /// This address, and backwards from it where they are negative; those that are not are
     /// addresses of per-CPU variables (CONFIG_KALLSYMS_ABSOLUTE_PERCPU, up to 6.14).
     PerCpu(u64),
-    /// Where each stands, the first one here.
+    /// Where each stands, the first one here (since 7.0).
     Place(u64),
 }
 
 impl Base {
-    /// The address that the offset of symbol `index` means.
-    pub fn address(self, index: usize, offset: i32) -> u64 {
+    /// The addresses that `offsets` mean, where they can be those of a kernel.
+    pub fn addresses(self, offsets: &[i32]) -> Option<Vec<u64>> {
+        let all = offsets.iter().enumerate();
+        let all: Vec<_> = all.map(|(index, offset)| self.address(index, *offset)).collect();
+        plausible(&all).then_some(all)
+    }
+
+    fn address(self, index: usize, offset: i32) -> u64 {
         let signed = i64::from(offset) as u64;
         match self {
             Self::Fixed(base) => base.wrapping_add(u64::from(offset as u32)),
@@ -109,16 +115,144 @@ impl Base {
             Self::Place(first) => first.wrapping_add(4 * index as u64).wrapping_add(signed),
         }
     }
+}
 
-    /// Whether the symbols, which stand in the order of their addresses, come out so.
-    pub fn fits(self, offsets: &[i32]) -> bool {
-        let addresses =
-            offsets.iter().enumerate().map(|(index, offset)| self.address(index, *offset));
-        let in_image = |address: &u64| IMAGE_SPACE.contains(address);
-        let image: Vec<_> = addresses.filter(in_image).collect();
-        // All but per-CPU variables and absolute symbols lie in the image.
-        2 * image.len() > offsets.len() && image.is_sorted()
+/// Whether most addresses lie in a kernel's image, and those in ascending order: all but per-CPU
+/// variables and absolute symbols do.
+fn plausible(addresses: &[u64]) -> bool {
+    let image: Vec<_> = addresses.iter().filter(|at| IMAGE_SPACE.contains(at)).collect();
+    2 * image.len() > addresses.len() && image.is_sorted()
+}
+
+/// Offsets as they stand in memory.
+pub fn offsets(bytes: &[u8]) -> Vec<i32> {
+    let words = bytes.chunks_exact(4);
+    words.map(|word| i32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+/// What the table of tokens holds from '0' on; no letter follows, for no name has a colon.
+const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0";
+const NO_DIGIT: &[u8] = b":\0";
+
+/// Where bytes like those of a token table's digits lie in `bytes`.
+pub fn digits(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let found = memchr::memmem::find_iter(bytes, DIGITS);
+    found.filter(|at| !bytes[at + DIGITS.len()..].starts_with(NO_DIGIT))
+}
+
+/// The tables of a kernel, told by their own form in a piece of its image.
+pub struct Tables<'i> {
+    image: &'i [u8],
+    /// What names consist of.
+    pub tokens: Tokens,
+    /// How many symbols there are.
+    pub count: usize,
+    /// Where that number stands, and where the names and the index of the tokens start.
+    number: usize,
+    names: usize,
+    token_index: usize,
+}
+
+impl<'i> Tables<'i> {
+    /// The tables in `image`, of whose token table the digits lie at `digits`.
+    pub fn find(image: &'i [u8], digits: usize) -> Option<Self> {
+        let (tokens, start, token_index) = tokens_at(image, digits)?;
+        // Before the tokens lie the markers, before those the names, and before those their number.
+        let numbers = (0..start / 4).rev().take(REACH / 4).map(|word| 4 * word);
+        let mut found = numbers.filter_map(|at| Some((at, names_after(image, at, &tokens)?)));
+        let (number, names) = found.next()?;
+        let count = word(image, number)? as usize;
+        Some(Self { image, tokens, count, number, names, token_index })
     }
+
+    /// The names.
+    pub fn names(&self) -> &'i [u8] {
+        &self.image[self.names..]
+    }
+
+    /// The address of each symbol; `start` is that of the image's piece. Which form they have, and
+    /// where they stand, is told by what comes out.
+    pub fn addresses(&self, start: u64) -> Option<Vec<u64>> {
+        let after_tokens = (self.token_index + 2 * TOKENS).next_multiple_of(4);
+        self.absolute().or_else(|| self.based_before()).or_else(|| {
+            // From 6.4 on; the base stands behind them, until it went with 7.0.
+            [after_tokens.next_multiple_of(8), after_tokens].iter().find_map(|&at| {
+                let base = (at + 4 * self.count).next_multiple_of(8);
+                self.based(at, base).or_else(|| {
+                    Base::Place(start.checked_add(at as u64)?).addresses(&self.offsets(at)?)
+                })
+            })
+        })
+    }
+
+    /// Without CONFIG_KALLSYMS_BASE_RELATIVE: before the number.
+    fn absolute(&self) -> Option<Vec<u64>> {
+        let number = self.number.next_multiple_of(8);
+        let bytes = self.image.get(number.checked_sub(8 * self.count)?..number)?;
+        let words = bytes.chunks_exact(8).map(|word| word.try_into().map(u64::from_le_bytes));
+        let all: Vec<_> = words.collect::<Result<_, _>>().ok()?;
+        plausible(&all).then_some(all)
+    }
+
+    /// Up to 6.3: offsets and base before the number.
+    fn based_before(&self) -> Option<Vec<u64>> {
+        let base = self.number.checked_sub(8)?;
+        self.based(base.checked_sub((4 * self.count).next_multiple_of(8))?, base)
+    }
+
+    fn based(&self, offsets: usize, base: usize) -> Option<Vec<u64>> {
+        let base = u64::from_le_bytes(self.image.get(base..base + 8)?.try_into().ok()?);
+        let offsets = self.offsets(offsets)?;
+        [Base::PerCpu(base), Base::Fixed(base)].iter().find_map(|base| base.addresses(&offsets))
+    }
+
+    fn offsets(&self, at: usize) -> Option<Vec<i32>> {
+        Some(offsets(self.image.get(at..at + 4 * self.count)?))
+    }
+}
+
+/// How far before its tokens a kernel may have its names: they take some MB.
+const REACH: usize = 8 << 20;
+/// The letters that `nm` has for the symbols of a kernel.
+const LETTERS: &[u8] = b"aAbBdDrRtTvVwWnN";
+/// Each so many names, a marker tells where they stand.
+const MARKED: usize = 256;
+
+/// The tokens whose digits lie at `digits`, where they start, and where their index does.
+fn tokens_at(image: &[u8], digits: usize) -> Option<(Tokens, usize, usize)> {
+    let rest = image.get(digits..)?;
+    let last = memchr::memchr_iter(0, rest).nth(TOKENS - 1 - usize::from(b'0'))?;
+    let end = digits + last + 1;
+    [8, 4].iter().find_map(|alignment| {
+        let at = end.next_multiple_of(*alignment);
+        let index = image.get(at..at + 2 * TOKENS)?;
+        let own = &index[2 * usize::from(b'0')..];
+        let start = digits.checked_sub(usize::from(u16::from_le_bytes([own[0], own[1]])))?;
+        Some((Tokens::new(&image[start..end], index)?, start, at))
+    })
+}
+
+/// Where the names start whose number stands at `number`: where their markers follow them.
+fn names_after(image: &[u8], number: usize, tokens: &Tokens) -> Option<usize> {
+    let count = word(image, number).filter(|count| PLAUSIBLE.contains(count))? as usize;
+    [8, 4].iter().find_map(|alignment| {
+        let start = (number + 4).next_multiple_of(*alignment);
+        let names = image.get(start..)?;
+        let mut letters = true;
+        let each = |_, letter: u8, _: &[u8]| letters &= LETTERS.contains(&letter);
+        let marked = walk_names(names, MARKED, tokens, each).filter(|_| letters)?;
+        let end = start + walk_names(names, count, tokens, |_, _, _| ())?;
+        let markers = end.next_multiple_of(*alignment);
+        let follow = word(image, markers)? == 0 && word(image, markers + 4)? as usize == marked;
+        follow.then_some(start)
+    })
+}
+
+/// How many symbols a kernel may have.
+const PLAUSIBLE: Range<u32> = 1000..1 << 20;
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -132,7 +266,8 @@ mod tests {
             index.extend((table.len() as u16).to_le_bytes());
             match byte {
                 1 => table.extend(b"init_"),
-                b'A'..=b'z' => table.push(byte),
+                b'0'..=b'9' | b'A'..=b'z' => table.push(byte),
+                b':' => table.extend(b"long_token"),
                 _ => {}
             }
             table.push(0);
@@ -176,18 +311,99 @@ mod tests {
         assert!(walked(&long, 1).is_none(), "it is longer than a name can be");
     }
 
+    const BASE: u64 = 0xffff_ffff_8100_0000;
+    const COUNT: usize = 2000;
+
+    fn address(index: usize) -> u64 {
+        BASE + 0x40 * index as u64
+    }
+
+    /// Appends `bytes`, aligned to 8; gives where.
+    fn put(image: &mut Vec<u8>, bytes: impl IntoIterator<Item = u8>) -> usize {
+        image.resize(image.len().next_multiple_of(8), 0);
+        let at = image.len();
+        image.extend(bytes);
+        at
+    }
+
+    /// The number, names, markers and tokens, in the order that they always have; where the digits
+    /// are.
+    fn put_names(image: &mut Vec<u8>) -> usize {
+        let (table, index) = tables();
+        let (mut names, mut markers) = (Vec::new(), Vec::new());
+        for number in 0..COUNT {
+            if number % MARKED == 0 {
+                markers.extend((names.len() as u32).to_le_bytes());
+            }
+            let name = format!("t\x01{}", "abcdefgh".repeat(number % 3 + 1));
+            names.push(name.len() as u8);
+            names.extend(name.bytes());
+        }
+        put(image, (COUNT as u32).to_le_bytes());
+        put(image, names);
+        put(image, markers);
+        let digits =
+            put(image, table.clone()) + usize::from(index[96]) + 256 * usize::from(index[97]);
+        put(image, index);
+        digits
+    }
+
+    fn words(all: impl Iterator<Item = i64>) -> impl Iterator<Item = u8> {
+        all.flat_map(|word| (word as i32).to_le_bytes())
+    }
+
+    /// What is found in `image`: the addresses, which must be right, and the first name.
+    fn found(image: &[u8], digits: usize) -> Option<String> {
+        assert_eq!(super::digits(image).collect::<Vec<_>>(), [digits]);
+        let tables = Tables::find(image, digits)?;
+        let addresses = tables.addresses(BASE + 0x20_0000)?;
+        assert_eq!(addresses, (0..COUNT).map(address).collect::<Vec<_>>());
+        let mut first = String::new();
+        walk_names(tables.names(), 1, &tables.tokens, |_, _, name| {
+            first = String::from_utf8_lossy(name).into_owned();
+        });
+        Some(first)
+    }
+
+    #[test]
+    fn tables_are_told_by_their_form_in_every_order() {
+        let all = || 0..COUNT as i64;
+        // Before 4.6, and without CONFIG_KALLSYMS_BASE_RELATIVE.
+        let mut absolute = vec![0x55; 64];
+        put(&mut absolute, (0..COUNT).flat_map(|index| address(index).to_le_bytes()));
+        // Up to 6.3, per-CPU addresses absolute.
+        let mut before = vec![0x55; 64];
+        put(&mut before, words(all().map(|index| -1 - 0x40 * index)));
+        put(&mut before, BASE.to_le_bytes());
+        let (mut after, mut place) = (vec![0x55; 64], vec![0x55; 64]);
+        let digits = [&mut absolute, &mut before, &mut after, &mut place].map(put_names);
+        // From 6.4 on, and 6.15 with its plain offsets.
+        put(&mut after, words(all().map(|index| 0x40 * index)));
+        put(&mut after, BASE.to_le_bytes());
+        // From 7.0 on.
+        let at = place.len().next_multiple_of(8) as i64;
+        put(&mut place, words(all().map(|index| 0x40 * index - 0x20_0000 - at - 4 * index)));
+        for (image, digits) in [absolute, before, after, place].iter().zip(digits) {
+            assert_eq!(found(image, digits).unwrap(), "init_abcdefgh");
+            for length in (digits + 20..image.len()).step_by(61) {
+                let cut = Tables::find(&image[..length], digits);
+                let _ = cut.and_then(|tables| tables.addresses(BASE));
+            }
+        }
+    }
+
     #[test]
     fn offsets_are_told_by_what_comes_out() {
         let base = 0xffff_ffff_8100_0000;
         let per_cpu = [0, 0x1000, -1, -0x41, -0x1001];
-        assert!(Base::PerCpu(base).fits(&per_cpu) && !Base::Fixed(base).fits(&per_cpu));
-        assert_eq!(Base::PerCpu(base).address(3, -0x41), base + 0x40);
-        assert_eq!(Base::PerCpu(base).address(1, 0x1000), 0x1000);
+        let addresses = Base::PerCpu(base).addresses(&per_cpu).unwrap();
+        assert_eq!(addresses, [0, 0x1000, base, base + 0x40, base + 0x1000]);
+        assert_eq!(Base::Fixed(base).addresses(&per_cpu), None);
         let fixed = [0, 0x40, 0x1000];
-        assert!(Base::Fixed(base).fits(&fixed) && !Base::PerCpu(base).fits(&fixed));
-        let place = Base::Place(base + 0x10_0000);
+        assert_eq!(Base::Fixed(base).addresses(&fixed).unwrap()[1], base + 0x40);
+        assert_eq!(Base::PerCpu(base).addresses(&fixed), None);
         let places = [-0x10_0000, -0x10_0000 + 0x3c, 0x100];
-        assert!(place.fits(&places));
-        assert_eq!(place.address(1, places[1]), base + 0x40);
+        let addresses = Base::Place(base + 0x10_0000).addresses(&places).unwrap();
+        assert_eq!(addresses, [base, base + 0x40, base + 0x10_0108]);
     }
 }
