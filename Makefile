@@ -64,9 +64,9 @@ install: build
 	install -D -m 644 -t '$(MAN)' $(SHELL_FILES)/*.1
 
 uninstall:
-	rm -f '$(BIN)/vmfi' '$(BIN)/kmem' '$(LIB)/wrapper' '$(MAN)'/vmfi.1 '$(MAN)'/vmfi-*.1
+	rm -f '$(BIN)/vmfi' '$(BIN)/kmem' '$(LIB)/wrapper' '$(MAN)'/vmfi.1 '$(MAN)'/vmfi-*.1 '$(MAN)'/kmem.1
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
-	-rmdir '$(LIB)'
+	rmdir '$(LIB)' 2>/dev/null || true
 
 fixtures: $(FIXTURES)
 

@@ -167,6 +167,9 @@ fn understand(
 ) -> Result<Kernel, GuestError> {
     let kernel = Kernel::find(memory, symbols, members).map_err(missing_ram)?;
     let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
+    if ram.is_empty() {
+        return Err(KernelError::Booting.into());
+    }
     if !agrees(memory.regions(), &ram) {
         return Err(GuestError::LayoutNotProved(layout.clone()));
     }

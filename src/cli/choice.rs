@@ -5,7 +5,7 @@ use crate::address::Gva;
 use crate::guest::Guest;
 use crate::inject::InjectError;
 use crate::kernel::KernelError;
-use crate::process::{ProcessError, ProcessTree, Task, executable, tasks};
+use crate::process::{ProcessError, ProcessTree, Task, executable, still_runs, tasks};
 use crate::site::SiteError;
 use crate::symbols::MapFile;
 use crate::victim::{self, Program, Victim, VictimError, VictimMemory};
@@ -26,6 +26,8 @@ pub struct Choice {
     pub wrapper_name: String,
     /// Which of its descendants, where that was said.
     pub child: Option<i32>,
+    /// Which of those that have the symbol, if it is one of them.
+    pub preferred: Option<i32>,
     /// Whether `pid` is the victim's own.
     pub direct: bool,
     /// Where its symbols are.
@@ -76,8 +78,13 @@ impl Choice {
         }
         let done = self.find(guest, &candidates, symbol).and_then(|found| work(&found));
         match (done, first.only(), candidates.only()) {
-            (Err(error), Some(first), Some(now)) if now.mm != first.mm && may_pass(&error) => {
-                Err(ProcessError::Replaced(now.pid).into())
+            (Err(error), Some(first), Some(now)) if may_pass(&error) => {
+                if now.task.mm != first.task.mm {
+                    return Err(ProcessError::Replaced(now.task.pid).into());
+                }
+                // One that is just ending is not to blame its file for it.
+                still_runs(guest, &now.task)?;
+                Err(error)
             }
             (done, ..) => done,
         }
@@ -86,16 +93,22 @@ impl Choice {
     /// The processes that could be meant.
     fn candidates(&self, guest: &Guest) -> anyhow::Result<Candidates> {
         let tree = ProcessTree::new(tasks(guest)?);
+        let candidate = |task: Task| {
+            let launches = tree.has_children(task.pid);
+            Candidate { task, launches }
+        };
         if self.direct {
-            let tasks = vec![tree.process(self.pid)?.clone()];
-            return Ok(Candidates { wrapper_exe: None, tasks });
+            let all = vec![candidate(tree.process(self.pid)?.clone())];
+            return Ok(Candidates { wrapper_exe: None, all });
         }
         let wrapper = tree.wrapper(self.pid, &self.wrapper_name)?;
-        let tasks = match self.child {
+        let mut tasks = match self.child {
             Some(child) => vec![tree.descendant(self.pid, child)?.clone()],
             None => tree.living_descendants(self.pid)?,
         };
-        Ok(Candidates { wrapper_exe: executable(guest, wrapper)?, tasks })
+        tasks.sort_by_key(|task| Some(task.pid) != self.preferred);
+        let all = tasks.into_iter().map(candidate).collect();
+        Ok(Candidates { wrapper_exe: executable(guest, wrapper)?, all })
     }
 
     fn find<'g>(
@@ -108,8 +121,9 @@ impl Choice {
             return self.look(guest, candidates, only, symbol);
         }
         let (mut found, mut missed) = (Vec::new(), None);
-        for task in &candidates.tasks {
-            match self.look(guest, candidates, task, symbol) {
+        for candidate in &candidates.all {
+            match self.look(guest, candidates, candidate, symbol) {
+                Ok(one) if Some(candidate.task.pid) == self.preferred => return Ok(one),
                 Ok(one) => found.push(one),
                 // One that is just becoming something else may have the symbol in a moment.
                 Err(error) if !lacks_symbol(&error) => return Err(error),
@@ -124,7 +138,7 @@ impl Choice {
         match (found.pop(), missed) {
             (Some(only), _) if children.len() == 1 => Ok(only),
             (None, Some(missed)) => {
-                let (pid, count) = (self.pid, candidates.tasks.len());
+                let (pid, count) = (self.pid, candidates.all.len());
                 Err(missed)
                     .context(format!("none of wrapper {pid}'s {count} descendants has '{symbol}'"))
             }
@@ -137,14 +151,14 @@ impl Choice {
         &self,
         guest: &'g Guest,
         candidates: &Candidates,
-        task: &Task,
+        candidate: &Candidate,
         symbol: &str,
     ) -> anyhow::Result<Found<'g>> {
-        let memory = VictimMemory::open(guest, task.clone())?;
+        let memory = VictimMemory::open(guest, candidate.task.clone())?;
         let exe = memory.executable()?;
-        if candidates.wrapper_exe.as_ref() == Some(&exe) {
+        if candidates.wrapper_exe.as_ref() == Some(&exe) && !candidate.launches {
             // Between fork and exec the child is a copy of the wrapper.
-            return Err(ProcessError::NotStarted(task.pid).into());
+            return Err(ProcessError::NotStarted(candidate.task.pid).into());
         }
         let victim = Victim::open(memory, self.symbols.open(&exe)?)?;
         let (symbol, size) = victim.symbol(symbol)?;
@@ -166,12 +180,19 @@ impl Symbols {
 #[derive(Clone)]
 struct Candidates {
     wrapper_exe: Option<String>,
-    tasks: Vec<Task>,
+    all: Vec<Candidate>,
+}
+
+/// A process, and whether it has started another.
+#[derive(Clone)]
+struct Candidate {
+    task: Task,
+    launches: bool,
 }
 
 impl Candidates {
-    fn only(&self) -> Option<&Task> {
-        if let [only] = self.tasks.as_slice() { Some(only) } else { None }
+    fn only(&self) -> Option<&Candidate> {
+        if let [only] = self.all.as_slice() { Some(only) } else { None }
     }
 }
 

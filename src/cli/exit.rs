@@ -11,6 +11,7 @@ use crate::site::SiteError;
 use crate::symbols::SymbolError;
 use crate::victim::VictimError;
 use crate::vmm::PalaciosError;
+use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -44,6 +45,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Clap's complaint in one line.
 pub fn complaint(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command given".to_owned();
+    }
     let text = error.render().to_string();
     // The complaint itself ends at the first empty line; tips and the usage follow.
     let complaint: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
@@ -67,8 +71,15 @@ fn whole_story(error: &anyhow::Error) -> String {
     story
 }
 
+/// What was typed, or stands in a file, may hold what a terminal obeys.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+/// Whether guest RAM cannot be had.
+pub fn is_of_ram(error: &anyhow::Error) -> bool {
+    code(error) == RAM
 }
 
 /// The first cause that is one of ours decides.

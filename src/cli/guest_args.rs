@@ -26,7 +26,7 @@ pub struct GuestArgs {
     system_map: Option<PathBuf>,
     /// Structure layouts, if not the guest's own BTF: a vmlinux, a BTF file, or a profile
     #[arg(long, global = true, env = "VMFI_LAYOUTS", value_name = "PATH")]
-    layouts: Option<PathBuf>,
+    pub layouts: Option<PathBuf>,
     /// The launcher's name in the guest
     #[arg(
         long,

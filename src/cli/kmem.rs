@@ -21,7 +21,7 @@ use crate::process::{ProcessError, ProcessTree, tasks};
 use crate::site::Verdict;
 use crate::symbols::MapFile;
 use crate::victim::{Program, Victim, VictimMemory, told_child};
-use clap::Parser;
+use clap::{Args, Parser};
 use std::path::{Path, PathBuf};
 
 /// Lists the wrappers in a guest, or injects a fault into a wrapper's child
@@ -50,9 +50,25 @@ pub struct Kmem {
     #[arg(value_name = "offset_from_symbol", value_parser = number::parse, allow_hyphen_values = true)]
     offset: Option<i128>,
     #[command(flatten)]
+    more: MoreArgs,
+    #[command(flatten)]
     guest: GuestArgs,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// What the paper's tool does not have: as for `vmfi inject`.
+#[derive(Args)]
+struct MoreArgs {
+    /// Which descendant, where several have the symbol
+    #[arg(long, value_name = "PID", value_parser = number::parse_pid)]
+    child: Option<i32>,
+    /// All but the write: RAM is not even mapped writable
+    #[arg(long)]
+    dry_run: bool,
+    /// Write even where the page is not the victim's own
+    #[arg(long)]
+    force: bool,
 }
 
 /// What the first word asks for.
@@ -63,11 +79,11 @@ enum Task {
 }
 
 fn parse_task(word: &str) -> Result<Task, String> {
-    match word.parse() {
-        _ if word == "list" => Ok(Task::List),
-        Ok(wrapper) => Ok(Task::Inject { wrapper }),
-        Err(_) => Err("give a process id, or 'list'".to_owned()),
+    if word == "list" {
+        return Ok(Task::List);
     }
+    let wrapper = number::parse_pid(word).map_err(|what| format!("{what}, nor 'list'"))?;
+    Ok(Task::Inject { wrapper })
 }
 
 /// All that an injection needs.
@@ -96,7 +112,7 @@ impl CommandLine for Kmem {
                 list::run(&ListArgs { all: false }, &self.guest, self.output.json)
             }
             (Task::List, _) => Err(usage("'list' takes no further argument")),
-            (_, Some(arguments)) => run(&arguments, &self.guest, self.output.json),
+            (_, Some(arguments)) => run(&arguments, &self.more, &self.guest, self.output.json),
             (_, None) => Err(usage("an injection takes seven arguments")),
         }
     }
@@ -121,21 +137,28 @@ fn usage(what: &str) -> anyhow::Error {
     UsageError(format!("{what}; see 'kmem --help'")).into()
 }
 
-fn run(args: &Arguments, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
+fn run(
+    args: &Arguments,
+    more: &MoreArgs,
+    guest_args: &GuestArgs,
+    json: bool,
+) -> anyhow::Result<()> {
     let size = number::num_bytes(args.num_bytes)?;
     let order = Order {
         symbol: args.symbol,
         offset: number::offset(args.offset)?,
         fault: Fault::Set(bytes_of(args.value, size)?),
         seed: None,
-        verdict: Verdict::Required,
-        dry_run: false,
+        verdict: if more.force { Verdict::Waived } else { Verdict::Required },
+        dry_run: more.dry_run,
     };
-    let guest = guest_args.open(Access::Write)?;
+    let guest = guest_args.open(if more.dry_run { Access::Read } else { Access::Write })?;
     let choice = Choice {
         pid: args.wrapper,
         wrapper_name: guest_args.wrapper_name.clone(),
-        child: told(&guest, args, &guest_args.wrapper_name)?,
+        child: more.child,
+        // A launcher is no victim, so what it has started counts too.
+        preferred: told(&guest, args, &guest_args.wrapper_name)?,
         direct: false,
         symbols: Symbols::Map(args.victim_map.to_owned()),
     };

@@ -98,7 +98,12 @@ fn parse_and_run<T: CommandLine>() -> anyhow::Result<()> {
     match line.guest().and_then(|guest| config::find(guest.config.as_deref())) {
         Some(file) => {
             log::debug!("options from {}", file.display());
-            parse::<T>(config::with_file(T::command(), &Cli::command(), &file)?)?.run()
+            let line: T = parse(config::with_file(T::command(), &Cli::command(), &file)?)?;
+            line.run().map_err(|error| match exit::is_of_ram(&error) {
+                // The file may be somebody else's, in whose folder we just are.
+                true => error.context(format!("with the options of {}", file.display())),
+                false => error,
+            })
         }
         None => line.run(),
     }
@@ -134,7 +139,11 @@ impl CommandLine for Cli {
 fn set_up_log(output: &OutputArgs) {
     use std::io::Write;
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Warn).parse_default_env();
+    // What crates that are used have to say is not for users, unless they ask for it.
+    match std::env::var("RUST_LOG") {
+        Ok(filters) => builder.parse_filters(&filters),
+        Err(_) => builder.filter_module("vmfi", LevelFilter::Warn),
+    };
     let asked = match (output.quiet, output.verbose) {
         (true, _) => Some(LevelFilter::Error),
         (_, 0) => None,

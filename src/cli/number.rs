@@ -21,6 +21,12 @@ pub fn parse(text: &str) -> Result<i128, String> {
     Ok(if negative { -value } else { value })
 }
 
+/// A process id.
+pub fn parse_pid(text: &str) -> Result<i32, String> {
+    let pid = parse(text).ok().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid >= 0);
+    pid.ok_or_else(|| format!("'{text}' is no process id"))
+}
+
 /// A whole number of at most 64 bits, without a sign.
 pub fn parse_u64(text: &str) -> Result<u64, String> {
     u64::try_from(parse(text)?).map_err(|_| format!("'{text}' is not from 0 to 2^64 - 1"))

@@ -18,13 +18,13 @@ const BANNER: u64 = 256;
 /// Print the structure layouts that vmfi needs of a kernel
 #[derive(Args)]
 pub struct ProfileArgs {
-    /// Of this vmlinux or BTF file [default: of the guest, from its own BTF]
+    /// Of this vmlinux or BTF file [default: --layouts, or the guest's own BTF]
     #[arg(long, value_name = "PATH")]
     vmlinux: Option<PathBuf>,
 }
 
 pub fn run(args: &ProfileArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
-    let profile = match &args.vmlinux {
+    let profile = match args.vmlinux.as_ref().or(guest_args.layouts.as_ref()) {
         Some(path) => of_file(path)?,
         None => of_guest(guest_args)?,
     };
@@ -37,7 +37,7 @@ fn of_file(path: &Path) -> anyhow::Result<Profile> {
         let from = path.display().to_string();
         KernelError::Types { from, source }
     })?;
-    profile.kernel = banner(path);
+    profile.kernel = types.kernel().map(str::to_owned).or_else(|| banner(path));
     Ok(profile)
 }
 

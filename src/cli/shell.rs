@@ -1,11 +1,12 @@
 //! `vmfi shell`: what `make install` puts where shells and `man` find it. Hidden, as nobody types it.
 //!
 //! `vmfi shell completions SHELL` prints the completions of a shell, `vmfi shell man FOLDER` writes
-//! `vmfi.1` and a page for each command.
+//! `vmfi.1`, a page for each command, and `kmem.1`.
 
+use super::kmem::Kmem;
 use super::output;
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{CommandFactory, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -32,6 +33,7 @@ pub fn run(command: &ShellCommand, vmfi: clap::Command) -> anyhow::Result<()> {
             output::text(&String::from_utf8(text)?)
         }
         ShellCommand::Man { folder } => clap_mangen::generate_to(vmfi, folder)
+            .and_then(|()| clap_mangen::generate_to(Kmem::command(), folder))
             .with_context(|| format!("cannot write manual pages to {}", folder.display())),
     }
 }

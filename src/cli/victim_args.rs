@@ -3,6 +3,7 @@
 use super::choice::{Choice, Symbols};
 use super::error::UsageError;
 use super::guest_args::GuestArgs;
+use super::number;
 use crate::address::Gva;
 use clap::Args;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct VictimArgs {
     /// The wrapper's process id, as 'vmfi list' shows it
-    #[arg(value_name = "WRAPPER_PID")]
+    #[arg(value_name = "WRAPPER_PID", value_parser = number::parse_pid)]
     pub pid: i32,
     /// The victim's program, or a folder to look in [default: the current one]
     #[arg(long, env = "VMFI_VICTIM", value_name = "PATH")]
@@ -19,7 +20,7 @@ pub struct VictimArgs {
     #[arg(long, value_name = "PATH")]
     victim_map: Option<PathBuf>,
     /// Which descendant, where several have the symbol
-    #[arg(long, value_name = "PID", conflicts_with = "direct")]
+    #[arg(long, value_name = "PID", value_parser = number::parse_pid, conflicts_with = "direct")]
     child: Option<i32>,
     /// WRAPPER_PID is the victim itself
     #[arg(long)]
@@ -37,6 +38,7 @@ impl VictimArgs {
             pid: self.pid,
             wrapper_name: guest_args.wrapper_name.clone(),
             child: self.child,
+            preferred: None,
             direct: self.direct,
             symbols,
         }

@@ -37,6 +37,9 @@ pub enum KernelError {
         "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-size or --ram-layout is wrong"
     )]
     NoKernel,
+    /// The kernel has not got far.
+    #[error("the guest's kernel has not listed its RAM yet: it is still booting; try again")]
+    Booting,
     /// RAM holds another kernel than the symbol table's.
     #[error(
         "{path} is not of the guest's kernel, or it is still booting; its RAM says: {banner}; give its own System.map or a copy of its /proc/kallsyms; if it is, check --ram-size"

@@ -253,7 +253,7 @@ fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
         mm: at("mm")?,
         real_parent: at("real_parent")?,
         start_time: types.member("task_struct", "start_time")?,
-        state: at("__state").or_else(|_| at("state"))?,
+        state: either(at("__state"), || at("state"))?,
         exit_state: at("exit_state")?,
         threads: threads(types)?,
     })
@@ -261,24 +261,33 @@ fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
 
 fn threads(types: &dyn TypeSource) -> Result<ThreadsLayout, TypesError> {
     let at = |structure, path| types.member(structure, path).map(|member| member.offset);
-    let Ok(node) = at("task_struct", "thread_node") else {
-        return Ok(ThreadsLayout::Ring { group: at("task_struct", "thread_group")? });
-    };
-    let (signal, head) = (at("task_struct", "signal")?, at("signal_struct", "thread_head")?);
-    Ok(ThreadsLayout::Listed { signal, head, node })
+    let listed = at("task_struct", "thread_node").and_then(|node| {
+        let (signal, head) = (at("task_struct", "signal")?, at("signal_struct", "thread_head")?);
+        Ok(ThreadsLayout::Listed { signal, head, node })
+    });
+    either(listed, || Ok(ThreadsLayout::Ring { group: at("task_struct", "thread_group")? }))
+}
+
+/// The newer form of a layout, or the older one. Where there is neither, the newer is what lacks.
+fn either<T>(
+    newer: Result<T, TypesError>,
+    older: impl FnOnce() -> Result<T, TypesError>,
+) -> Result<T, TypesError> {
+    newer.or_else(|missing| older().map_err(|_| missing))
 }
 
 /// Up to 3.2 there was no `struct mount`: `struct vfsmount` held all (commit 7d6fec45a513).
 fn mount(types: &dyn TypeSource) -> Result<MountLayout, TypesError> {
-    let mnt = types.member("mount", "mnt");
-    let outer = if mnt.is_ok() { "mount" } else { "vfsmount" };
     let at = |structure, path| types.member(structure, path).map(|member| member.offset);
-    Ok(MountLayout {
-        vfsmount: mnt.map_or(0, |mnt| mnt.offset),
-        parent: at(outer, "mnt_parent")?,
-        mountpoint: at(outer, "mnt_mountpoint")?,
-        root: at("vfsmount", "mnt_root")?,
-    })
+    let within = |outer, vfsmount| {
+        Ok(MountLayout {
+            vfsmount,
+            parent: at(outer, "mnt_parent")?,
+            mountpoint: at(outer, "mnt_mountpoint")?,
+            root: at("vfsmount", "mnt_root")?,
+        })
+    };
+    either(at("mount", "mnt").and_then(|mnt| within("mount", mnt)), || within("vfsmount", 0))
 }
 
 fn mm(types: &dyn TypeSource) -> Result<MmLayout, TypesError> {
@@ -287,14 +296,15 @@ fn mm(types: &dyn TypeSource) -> Result<MmLayout, TypesError> {
 }
 
 fn maps(types: &dyn TypeSource) -> Result<MapsLayout, TypesError> {
-    if let Ok(root) = types.member("mm_struct", "mm_mt.ma_root") {
-        let range = node(types, "maple_range_64")?;
-        let arange = node(types, "maple_arange_64")?;
-        return Ok(MapsLayout::Tree { root: root.offset, nodes: MapleLayout { range, arange } });
-    }
-    Ok(MapsLayout::List {
-        first: types.member("mm_struct", "mmap")?.offset,
-        next: types.member("vm_area_struct", "vm_next")?.offset,
+    let tree = types.member("mm_struct", "mm_mt.ma_root").and_then(|root| {
+        let (range, arange) = (node(types, "maple_range_64")?, node(types, "maple_arange_64")?);
+        Ok(MapsLayout::Tree { root: root.offset, nodes: MapleLayout { range, arange } })
+    });
+    either(tree, || {
+        Ok(MapsLayout::List {
+            first: types.member("mm_struct", "mmap")?.offset,
+            next: types.member("vm_area_struct", "vm_next")?.offset,
+        })
     })
 }
 

@@ -92,7 +92,7 @@ mod tests {
     fn maps_each_region_by_itself() {
         let source = RamSource::open(Path::new("/dev/zero"), Access::Write).unwrap();
         // Each mapping of it is as long as it was asked for, and starts anew.
-        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: 0 };
+        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: gpa };
         let regions = RegionMap::new(vec![region(0), region(0x10000)]).unwrap();
         let memory = source.map(regions).unwrap();
         let written = memory.compare_exchange(Gpa(0x11ff8), 0, 0x0807_0605_0403_0201).unwrap();
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn reads_on_into_the_adjacent_region() {
         let source = RamSource::open(Path::new("/dev/zero"), Access::Write).unwrap();
-        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: 0 };
+        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: gpa };
         let regions = RegionMap::new(vec![region(0), region(0x2000)]).unwrap();
         let memory = source.map(regions).unwrap();
         for (at, word) in [(0x1ff8, 0x0807_0605_0403_0201), (0x2000, 0x0a09)] {

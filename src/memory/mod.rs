@@ -90,7 +90,7 @@ pub enum MemoryError {
     },
     /// A layout whose regions overlap or are empty.
     #[error(
-        "the region at {gpa} is empty, overlaps another, wraps, or does not start at a page; check --ram-layout"
+        "the region at {gpa} is empty, wraps, does not start at a page, or overlaps another in the guest or in its source; check --ram-layout"
     )]
     BadRegion {
         /// Where the region starts.

@@ -46,7 +46,14 @@ impl RegionMap {
                 _ => return Err(MemoryError::BadRegion { gpa: region.gpa }),
             }
         }
-        Ok(Self(regions))
+        // Two places of the guest on one of the source would each change with the other.
+        let mut by_offset: Vec<_> = regions.iter().collect();
+        by_offset.sort_by_key(|region| region.offset);
+        let twice = by_offset.windows(2).find(|two| two[0].offset + two[0].length > two[1].offset);
+        match twice {
+            Some(two) => Err(MemoryError::BadRegion { gpa: two[1].gpa }),
+            None => Ok(Self(regions)),
+        }
     }
 
     /// The regions, ascending.
@@ -166,5 +173,7 @@ mod tests {
         assert!(RegionMap::new(vec![region(8, 0x1000)]).is_err());
         assert!(RegionMap::new(vec![region(0, 0x2000), region(0x1000, 0x1000)]).is_err());
         assert!(RegionMap::new(vec![region(!0xfff, 0x1001)]).is_err());
+        let apart = vec![region(0, 0x2000), region(0x8000, 0x1000)];
+        assert!(RegionMap::new(apart).is_err(), "both lie at offset 0");
     }
 }

@@ -27,7 +27,7 @@ pub enum ProcessError {
     NoProcess(i32),
     /// The process is there, but under another name.
     #[error(
-        "process {pid} is '{comm}', not '{wanted}'; give the wrapper's process id, or --direct if it is the victim itself"
+        "process {pid} is '{comm}', not '{wanted}'; give the wrapper's process id ('vmfi inject --direct' takes the victim's own)"
     )]
     NotAWrapper {
         /// The id given.

@@ -31,10 +31,23 @@ impl ProcessTree {
         found.ok_or(ProcessError::NoProcess(pid))
     }
 
-    /// The processes called `name` that run a program: a zombie launches nothing any more.
+    /// The processes called `name` that run a program: a zombie launches nothing any more. Nor does
+    /// the copy that a wrapper is between fork and exec.
     pub fn wrappers(&self, name: &str) -> impl Iterator<Item = &Task> {
         let name = comm(name);
-        self.tasks.iter().filter(move |task| task.comm == name && task.mm.is_some())
+        let wrapper = move |task: &Task| task.comm == name && task.mm.is_some();
+        let copy = {
+            let wrapper = wrapper.clone();
+            move |task: &Task| {
+                !self.has_children(task.pid) && self.process(task.parent).is_ok_and(&wrapper)
+            }
+        };
+        self.tasks.iter().filter(move |task| wrapper(task) && !copy(task))
+    }
+
+    /// Whether it has started a process that is still there.
+    pub fn has_children(&self, pid: i32) -> bool {
+        self.children.get(&pid).is_some_and(|children| !children.is_empty())
     }
 
     /// All that descend from `pid`, parents before their children.
@@ -113,6 +126,16 @@ mod tests {
         assert_eq!(tree.wrapper(5, "wrapper").unwrap().pid, 5);
         assert!(matches!(tree.wrapper(1, "wrapper"), Err(ProcessError::NotAWrapper { .. })));
         assert!(matches!(tree.wrapper(9, "wrapper"), Err(ProcessError::NoProcess(9))));
+    }
+
+    #[test]
+    fn a_wrappers_copy_is_none_until_it_starts_something() {
+        let mut tasks = vec![task(5, 1, "wrapper"), task(6, 5, "wrapper")];
+        let wrappers =
+            |tasks: &[Task]| ProcessTree::new(tasks.to_vec()).wrappers("wrapper").count();
+        assert_eq!(wrappers(&tasks), 1);
+        tasks.push(task(7, 6, "hpccg"));
+        assert_eq!(wrappers(&tasks), 2);
     }
 
     #[test]

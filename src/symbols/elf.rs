@@ -5,7 +5,11 @@ use super::{Symbol, SymbolError, read_file};
 use goblin::elf::header::ET_DYN;
 use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
 use goblin::elf::sym::{STB_GLOBAL, STB_LOCAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
-use goblin::elf::{Elf, header, note::NT_GNU_BUILD_ID, section_header::SHN_UNDEF};
+use goblin::elf::{
+    Elf, header,
+    note::NT_GNU_BUILD_ID,
+    section_header::{SHN_UNDEF, SectionHeader},
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -150,20 +154,22 @@ fn entries(elf: &Elf) -> Vec<Entry> {
             // What the linker itself made follows a file without a name.
             file = Some(Arc::from(name)).filter(|_| !name.is_empty());
         }
-        entry(&symbol, name, file.as_ref())
+        entry(elf, &symbol, name, file.as_ref())
     };
     full.chain(dynamic).filter_map(entry).collect()
 }
 
 /// `None` for what names no place of this program.
-fn entry(symbol: &Sym, name: &str, file: Option<&Arc<str>>) -> Option<Entry> {
+fn entry(elf: &Elf, symbol: &Sym, name: &str, file: Option<&Arc<str>>) -> Option<Entry> {
     let place = !matches!(symbol.st_type(), STT_SECTION | STT_FILE);
     if name.is_empty() || !place || symbol.st_shndx == SHN_UNDEF as usize {
         return None;
     }
     let (address, size) = (symbol.st_value, symbol.st_size);
+    let section = elf.section_headers.get(symbol.st_shndx);
+    let writable = section.is_some_and(SectionHeader::is_writable);
     Some(Entry {
-        symbol: Symbol { name: name.to_owned(), address, size },
+        symbol: Symbol { name: name.to_owned(), address, size, writable },
         file: file.filter(|_| symbol.st_bind() == STB_LOCAL).cloned(),
         global: symbol.st_bind() == STB_GLOBAL,
         thread_local: symbol.st_type() == STT_TLS,

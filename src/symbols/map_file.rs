@@ -55,7 +55,11 @@ pub struct MapFile {
 impl MapFile {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, SymbolError> {
-        Ok(Self { path: path.to_owned(), table: table(&read_file(path)?) })
+        let (path, table) = (path.to_owned(), table(&read_file(path)?));
+        if table.entries.is_empty() {
+            return Err(SymbolError::NotAMap(path));
+        }
+        Ok(Self { path, table })
     }
 
     /// The file's path.
@@ -89,8 +93,11 @@ fn entry(line: &str) -> Option<Entry> {
     };
     let (address, size) =
         (u64::from_str_radix(address, 16).ok()?, u64::from_str_radix(size, 16).ok()?);
+    // `nm -l` and /proc/kallsyms put more behind a tab.
+    let name = name.split('\t').next()?;
+    let writable = matches!(letter, b'd' | b'D' | b'b' | b'B');
     Some(Entry {
-        symbol: Symbol { name: name.to_owned(), address, size },
+        symbol: Symbol { name: name.to_owned(), address, size, writable },
         file: None,
         global: letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'V'),
         thread_local: false,

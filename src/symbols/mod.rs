@@ -23,6 +23,8 @@ pub struct Symbol {
     pub address: u64,
     /// Bytes; 0 where the table does not say.
     pub size: u64,
+    /// Whether the table says that it is data which the program may write.
+    pub writable: bool,
 }
 
 /// One of several places of the same name.
@@ -57,6 +59,9 @@ pub enum SymbolError {
     /// Neither a file nor a link to one: reading it could block, or never end.
     #[error("{0} is not a file")]
     NotAFile(PathBuf),
+    /// Not what nm prints.
+    #[error("{0} has no line 'ADDRESS LETTER NAME', as nm prints them: give such a map")]
+    NotAMap(PathBuf),
     /// The program has no symbols at all.
     #[error(
         "{0} has no symbols: it is stripped; give --victim a copy that is not (its build-id may be the same)"

@@ -106,7 +106,7 @@ mod tests {
 
     fn entry(file: Option<&str>, name: &str, address: u64) -> Entry {
         Entry {
-            symbol: Symbol { name: name.to_owned(), address, size: 8 },
+            symbol: Symbol { name: name.to_owned(), address, size: 8, writable: true },
             file: file.map(Arc::from),
             global: false,
             thread_local: false,

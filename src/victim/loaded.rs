@@ -3,22 +3,21 @@
 
 use super::{PAGE, VictimError, VictimMemory};
 use crate::address::Gva;
+use crate::symbols::{MapFile, Symbol};
 use goblin::container::Ctx;
 use goblin::elf::Elf;
 use goblin::elf::header::{ET_DYN, header64};
 use goblin::elf::program_header::{PT_LOAD, ProgramHeader};
-use std::ops::Range;
 
 /// The most program headers that are read; a program has some ten.
 const MOST_SEGMENTS: u16 = 64;
 
 /// What a loaded program's header says.
 pub struct Loaded {
-    /// Where it starts, as linked.
-    pub entry: u64,
     /// What the loader added to every address of the file.
     pub bias: u64,
-    segments: Vec<Range<u64>>,
+    entry: u64,
+    segments: Vec<ProgramHeader>,
 }
 
 impl Loaded {
@@ -32,9 +31,34 @@ impl Loaded {
         loaded.ok_or(VictimError::NoHeader(memory.task.pid))
     }
 
-    /// Whether the program, as linked, has something at `address`.
-    pub fn holds(&self, address: u64) -> bool {
-        self.segments.iter().any(|segment| segment.contains(&address))
+    /// What tells that `map` is another program's: where programs start, and where their data and
+    /// they themselves end, few are alike. `None` where it agrees; a map without `_start` does not.
+    pub fn differs(&self, map: &MapFile) -> Option<String> {
+        let address = |name| map.symbol(name).ok().map(|symbol| symbol.address);
+        let last = self.segments.last().map(|last| (last.p_vaddr, last.p_filesz, last.p_memsz));
+        let (start, data, all) = last.unwrap_or_default();
+        let Some(entry) = address("_start") else {
+            return Some("it has no _start to compare".to_owned());
+        };
+        let told = [
+            ("_start", Some(entry), self.entry),
+            ("_edata", address("_edata"), start.saturating_add(data)),
+            ("_end", address("_end"), start.saturating_add(all)),
+        ];
+        let differs =
+            |&&(_, told, own): &&(_, Option<u64>, u64)| told.is_some_and(|told| told != own);
+        let (name, told, own) = told.iter().find(differs)?;
+        Some(format!("{name} is {:#x} there, and {own:#x} in the guest", told.unwrap_or_default()))
+    }
+
+    /// Whether the program, as linked, has room for `symbol`: what it may write lies in a segment
+    /// that it may write. A thread-local variable has an offset for an address, and no room.
+    pub fn holds(&self, symbol: &Symbol) -> bool {
+        self.segments.iter().any(|segment| {
+            let within = symbol.address.checked_sub(segment.p_vaddr);
+            within.is_some_and(|into| into < segment.p_memsz)
+                && (!symbol.writable || segment.is_write())
+        })
     }
 }
 
@@ -49,12 +73,9 @@ fn parse(memory: &VictimMemory, start: Gva) -> Option<Loaded> {
     let count = usize::from(header.e_phnum.min(MOST_SEGMENTS));
     let headers = read(header.e_phoff, count * ProgramHeader::size(context))?;
     let headers = ProgramHeader::parse(&headers, 0, count, context).ok()?;
-    let segments: Vec<_> = headers
-        .iter()
-        .filter(|header| header.p_type == PT_LOAD)
-        .map(|header| header.p_vaddr..header.p_vaddr.saturating_add(header.p_memsz))
-        .collect();
-    let first = segments.first()?.start;
+    let segments: Vec<_> =
+        headers.iter().filter(|header| header.p_type == PT_LOAD).cloned().collect();
+    let first = segments.first()?.p_vaddr;
     let bias =
         if header.e_type == ET_DYN { start.0.checked_sub(first - first % PAGE)? } else { 0 };
     Some(Loaded { entry: header.e_entry, bias, segments })

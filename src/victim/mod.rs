@@ -23,8 +23,6 @@ use crate::symbols::{ElfFile, MapFile, SymbolError};
 use std::path::PathBuf;
 
 const PAGE: u64 = 4096;
-/// Where every program starts, by the name that linkers give it.
-const START: &str = "_start";
 
 /// The victim's program is not known, or not the one given.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +70,12 @@ pub enum VictimError {
     },
     /// Nothing tells where the program was loaded.
     #[error(
-        "the ELF header of process {0}'s program is not in its memory, as after a fork: give --victim the program itself"
+        "the ELF header of process {0}'s program is not in its memory, as after a fork: a map does not do; 'vmfi inject --victim' takes the program itself"
     )]
     NoHeader(i32),
     /// A map's symbol that the program has no room for.
     #[error(
-        "'{name}' in {path} lies outside of the program that process {pid} runs: is it that program's map?"
+        "'{name}' in {path} lies outside of the program that process {pid} runs, or in a part that it may not write: is it that program's map, or is the symbol thread-local?"
     )]
     Outside {
         /// The symbol.
@@ -193,23 +191,14 @@ impl<'g> Victim<'g> {
         }
     }
 
-    /// A map has no bytes to compare; but where programs start, few start alike.
+    /// A map has no bytes to compare, but what it says of the program's ends must be so.
     fn with_map(memory: VictimMemory<'g>, map: MapFile) -> Result<Self, VictimError> {
         let loaded = Loaded::read(&memory)?;
-        let start = map.symbol(START).ok().map(|symbol| symbol.address);
-        let (bias, entry) = (loaded.bias, loaded.entry);
+        let (differs, bias) = (loaded.differs(&map), loaded.bias);
         let victim = Self { memory, program: Program::Map(map), bias, loaded: Some(loaded) };
-        match start {
-            Some(start) if start == entry => Ok(victim),
-            Some(start) => {
-                let how = format!("{START} is {start:#x} there, and {entry:#x} in the guest");
-                Err(victim.another_program(how)?)
-            }
-            None => {
-                let path = victim.program.path().display();
-                log::warn!("{path} has no {START} to prove that it is the program's map");
-                Ok(victim)
-            }
+        match differs {
+            None => Ok(victim),
+            Some(how) => Err(victim.another_program(how)?),
         }
     }
 
@@ -222,7 +211,7 @@ impl<'g> Victim<'g> {
     /// Where the victim has its symbol `name`, and its size; 0 where the file does not say.
     pub fn symbol(&self, name: &str) -> Result<(Gva, u64), VictimError> {
         let symbol = self.program.symbol(name)?;
-        if self.loaded.as_ref().is_some_and(|loaded| !loaded.holds(symbol.address)) {
+        if self.loaded.as_ref().is_some_and(|loaded| !loaded.holds(symbol)) {
             let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);
             return Err(VictimError::Outside { name: name.to_owned(), path, pid });
         }

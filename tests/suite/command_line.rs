@@ -49,7 +49,7 @@ fn has(line: &str, words: &[&str]) {
 #[test]
 fn usage_errors_are_one_line() {
     has(vmfi(["frobnicate"]).fails_with(2), &["frobnicate", "--help"]);
-    has(vmfi::<&str>([]).fails_with(2), &["--help"]);
+    has(vmfi::<&str>([]).fails_with(2), &["no command", "--help"]);
     has(vmfi(["list", "--frobnicate"]).fails_with(2), &["--frobnicate"]);
     has(vmfi(["inject", "5", "rtrans"]).fails_with(2), &["<VALUE>"]);
     has(vmfi(["inject", "x", "rtrans", "6", "4", "0"]).fails_with(2), &["WRAPPER_PID"]);

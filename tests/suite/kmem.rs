@@ -93,6 +93,14 @@ fn map_files_are_used_for_what_they_tell() {
     fails(&format!("{pid} wrapper.map holder-pie.map value 6"), 2, &["kmem --help"]);
     fails("list wrapper.map", 2, &["kmem --help"]);
     fails("frobnicate", 2, &["kmem --help"]);
+    // As of a program that was built again: what follows the change lies elsewhere.
+    let map = fs::read_to_string(kmem.path("holder-pie.map")).unwrap();
+    let end = map.lines().find(|line| line.ends_with(" _end")).unwrap();
+    fs::write(kmem.path("stale.map"), map.replace(end, &end.replacen("8 ", "0 ", 1))).unwrap();
+    fails(&format!("{pid} wrapper.map stale.map {rest}"), 6, &["_end is"]);
+    fails(&format!("{pid} wrapper.map holder-pie.map of_thread 6 4 0"), 6, &["thread-local"]);
+    fs::write(kmem.path("empty.map"), "").unwrap();
+    fails(&format!("{pid} wrapper.map empty.map {rest}"), 6, &["as nm prints"]);
     // The status block is where the map has it, or the map is another program's.
     let map = fs::read_to_string(kmem.path("wrapper.map")).unwrap();
     let moved = map.replace("0 D vmfi_wrapper_status", "8 D vmfi_wrapper_status");
@@ -112,10 +120,30 @@ fn a_wrapper_without_a_status_block() {
     kmem.live.guest.run(script).unwrap();
     let listed = kmem.run(&["list", "--json"]).json();
     let pid = &listed[0]["pid"];
-    fs::write(kmem.path("old.map"), "0000000000000000 A nothing\n").unwrap();
+    // Where busybox starts, by its ELF header: it has no symbols to print.
+    let header = fs::read("/bin/busybox").unwrap();
+    let start = u64::from_le_bytes(header[24..32].try_into().unwrap());
+    fs::write(kmem.path("old.map"), format!("{start:016x} T _start\n")).unwrap();
     let ran = kmem.line(&format!("--json {pid} old.map holder.map value 6 4 0"));
-    assert!(ran.stderr.contains("old.map has no _start"), "{}", ran.stderr);
     assert_eq!(ran.json()["read_back"], "06000000");
+    fs::write(kmem.path("old.map"), "0000000000401000 T main\n").unwrap();
+    let ran = kmem.line(&format!("{pid} old.map holder.map value 6 4 0"));
+    assert!(ran.fails_with(6).contains("it has no _start"), "{}", ran.stderr);
+}
+
+/// The wrapper's own child is a shell; the victim is what that has started.
+#[test]
+fn behind_a_launcher() {
+    let mut kmem = Kmem::new(&Setup::new(&kernels()[0]));
+    let (pid, child) = kmem.live.start("sh -c '/holder; true'");
+    kmem.live.guest.run("until grep -q ready /out; do sleep 0.1; done").unwrap();
+    let receipt = kmem.line(&format!("--json {pid} wrapper.map holder.map value 6 4 0")).json();
+    assert_ne!(receipt["victim_pid"], child);
+    assert_eq!(receipt["before"], "22222222");
+    let (pid, _) = kmem.live.start("/wrapper /holder");
+    kmem.live.guest.run("until grep -q ready /out; do sleep 0.1; done").unwrap();
+    let line = format!("--json --dry-run {pid} wrapper.map holder.map value 6 4 0");
+    assert_eq!(kmem.line(&line).json()["before"], "22222222");
 }
 
 /// `--victim-map` gives the same to `vmfi`.

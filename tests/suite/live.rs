@@ -492,7 +492,7 @@ fn a_guest_that_is_still_booting() {
     files.script("/wrapper /holder >/dev/null 2>&1 &");
     let ram = tempfile::tempdir().unwrap().path().join("never-there");
     let missing = vmfi(["-m", ram.to_str().unwrap(), "list"]);
-    missing.fails_with(4);
+    missing.fails_with(3);
     let setup = Setup::new(kernel);
     let starting = LabGuest::start(&setup, &files).unwrap();
     let ram = starting.ram();
