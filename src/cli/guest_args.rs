@@ -17,7 +17,7 @@ pub struct GuestArgs {
     /// Its size where it is not the file's (512M, 2G)
     #[arg(long, global = true, env = "VMFI_RAM_SIZE", value_name = "SIZE", value_parser = parse_size)]
     ram_size: Option<u64>,
-    /// How RAM is laid out: q35, pc, flat, GPA:LENGTH@OFFSET,..., or palacios[:PATH], the
+    /// How RAM is laid out: q35, pc, flat, microvm, virt, GPA:LENGTH@OFFSET,..., or palacios[:PATH], the
     /// host's own list [default: found out]
     #[arg(long, global = true, env = "VMFI_RAM_LAYOUT", value_name = "SPEC", value_parser = parse_layout)]
     ram_layout: Option<RamLayout>,

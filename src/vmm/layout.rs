@@ -1,6 +1,6 @@
-//! How machine types split guest RAM round the PCI hole, as QEMU's `hw/i386/pc_q35.c` and
-//! `pc_piix.c` do it with a single RAM backend: the part below the hole lies at the start of the
-//! file, the rest follows it and starts at guest-physical 4 GiB.
+//! How machine types split guest RAM round the PCI hole, as QEMU's `hw/i386/pc_q35.c`, `pc_piix.c`
+//! and `microvm.c` do it with a single RAM backend: the part below the hole lies at the start of
+//! the file, the rest follows it and starts at guest-physical 4 GiB.
 
 use crate::address::Gpa;
 use crate::memory::{MemoryError, Region, RegionMap};
@@ -30,28 +30,43 @@ pub enum Layout {
     Q35,
     /// QEMU's pc (i440fx).
     Pc,
+    /// QEMU's microvm.
+    Microvm,
+    /// QEMU's virt, of aarch64.
+    Virt,
 }
 
-/// One machine type: its name on the command line, and how much RAM it keeps below the hole.
+/// One machine type: its name on the command line, where its RAM starts, and how much of it is
+/// kept below the hole.
 struct Facts {
     layout: Layout,
     name: &'static str,
+    start: Gpa,
     low: fn(u64) -> u64,
 }
 
 /// Every layout, in the order in which they are tried.
-const LAYOUTS: [Facts; 3] = [
+const LAYOUTS: [Facts; 5] = [
     Facts {
         layout: Layout::Q35,
         name: "q35",
+        start: Gpa(0),
         low: |ram| if ram >= 0xb000_0000 { 0x8000_0000 } else { ram },
     },
     Facts {
         layout: Layout::Pc,
         name: "pc",
+        start: Gpa(0),
         low: |ram| if ram >= 0xe000_0000 { 0xc000_0000 } else { ram },
     },
-    Facts { layout: Layout::Flat, name: "flat", low: |ram| ram },
+    Facts { layout: Layout::Flat, name: "flat", start: Gpa(0), low: |ram| ram },
+    Facts {
+        layout: Layout::Microvm,
+        name: "microvm",
+        start: Gpa(0),
+        low: |ram| ram.min(0xc000_0000),
+    },
+    Facts { layout: Layout::Virt, name: "virt", start: Gpa(0x4000_0000), low: |ram| ram },
 ];
 
 impl Layout {
@@ -65,8 +80,10 @@ impl Layout {
         if let Self::Regions(regions) = self {
             return Ok(regions.clone());
         }
-        let low = self.facts().map_or(ram, |facts| (facts.low)(ram));
-        let mut regions = vec![Region { gpa: Gpa(0), length: low, offset: 0 }];
+        let facts = self.facts();
+        let low = facts.map_or(ram, |facts| (facts.low)(ram));
+        let gpa = facts.map_or(Gpa(0), |facts| facts.start);
+        let mut regions = vec![Region { gpa, length: low, offset: 0 }];
         if low < ram {
             regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, offset: low });
         }
@@ -127,6 +144,13 @@ mod tests {
         assert_eq!(low_and_high(Layout::Pc, 3583), (3583, 0));
         assert_eq!(low_and_high(Layout::Pc, 3584), (3072, 512));
         assert_eq!(low_and_high(Layout::Pc, 8192), (3072, 5120));
+    }
+
+    #[test]
+    fn microvm_keeps_three_gib_low_as_soon_as_there_are_more() {
+        assert_eq!(low_and_high(Layout::Microvm, 3072), (3072, 0));
+        assert_eq!(low_and_high(Layout::Microvm, 3073), (3072, 1));
+        assert_eq!(Layout::Virt.regions(MIB).unwrap().locate(Gpa(0x4000_0000), 1).unwrap(), 0);
     }
 
     #[test]
