@@ -52,7 +52,7 @@ pub enum KernelError {
     },
     /// Several kernels prove themselves.
     #[error(
-        "two kernels in guest RAM prove themselves, loaded at {0} and {1}: the RAM file was used by an earlier guest; start the VM with a fresh one"
+        "two kernels in guest RAM prove themselves, loaded at {0} and {1}, and neither's clock moves: the RAM file was used by an earlier guest, and the VM is paused; let it run, or start it with a fresh file"
     )]
     Several(Gpa, Gpa),
     /// The kernel carries no types.

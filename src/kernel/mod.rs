@@ -5,6 +5,7 @@ mod find;
 mod layouts;
 mod own_symbols;
 mod resources;
+mod search;
 mod symbols;
 mod vmcoreinfo;
 
@@ -14,6 +15,7 @@ pub use layouts::{
     TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
+pub use search::Rejected;
 pub use symbols::Symbols;
 
 use crate::address::Gva;
@@ -21,6 +23,7 @@ use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::GuestMemory;
 use crate::types::{Btf, Profile, TypesError};
 use find::Located;
+use search::Search;
 use std::sync::Arc;
 use vmcoreinfo::VmCoreInfo;
 
@@ -37,11 +40,13 @@ pub struct Kernel {
     symbols: Arc<Symbols>,
     /// Where members lie.
     pub layouts: Layouts,
+    /// What looked like it and is not.
+    pub rejected: Vec<Rejected>,
 }
 
 impl Kernel {
-    /// Finds the one kernel in `memory`, and proves it: its own page tables map the banner back to
-    /// where it was found, and its first task is one. Where nothing is given, symbols are those of
+    /// Finds the kernel that runs in `memory`, and proves it: its own page tables map the banner
+    /// back to where it was found, and its first task is one. Where nothing is given, symbols are those of
     /// the kernel's own kallsyms, and `layouts` those of its own BTF.
     pub fn find(
         memory: &dyn GuestMemory,
@@ -50,41 +55,9 @@ impl Kernel {
     ) -> Result<Self, KernelError> {
         let own = || own_symbols::all(memory).into_iter().map(Arc::new).collect();
         let sources: Vec<_> = symbols.map_or_else(own, |symbols| vec![Arc::clone(symbols)]);
-        let (mut proved, mut failed) = (Vec::new(), None);
-        for symbols in &sources {
-            match Self::proved(memory, symbols, layouts) {
-                Ok(kernels) => proved.extend(kernels),
-                Err(error) => failed = Some(error),
-            }
-        }
-        // A kernel may have left several notes of itself.
-        proved.dedup_by_key(|kernel| kernel.located.banner);
-        match (proved.pop(), proved.pop()) {
-            (Some(only), None) => Ok(only.told()),
-            (Some(one), Some(other)) => {
-                Err(KernelError::Several(other.located.banner, one.located.banner))
-            }
-            (None, _) => Err(failed.unwrap_or_else(|| find::explain(memory, symbols))),
-        }
-    }
-
-    /// Every kernel of `symbols` in `memory` that proves itself; an error where none does.
-    fn proved(
-        memory: &dyn GuestMemory,
-        symbols: &Arc<Symbols>,
-        layouts: Option<&Layouts>,
-    ) -> Result<Vec<Self>, KernelError> {
-        let (mut proved, mut failed) = (Vec::new(), None);
-        for located in find::candidates(memory, symbols)? {
-            match Self::prove(memory, symbols, located, layouts) {
-                Ok(kernel) => proved.push(kernel),
-                Err(error) => failed = Some(error),
-            }
-        }
-        match failed {
-            Some(error) if proved.is_empty() => Err(error),
-            _ => Ok(proved),
-        }
+        let mut search = Search::new(memory, layouts);
+        sources.iter().for_each(|symbols| search.look_for(symbols));
+        Ok(search.conclude(|| find::explain(memory, symbols))?.told())
     }
 
     fn prove(
@@ -97,7 +70,7 @@ impl Kernel {
         let view = VirtualMemory { memory, space: located.space };
         let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
         let (banner, symbols) = (sanitized(&banner), Arc::clone(symbols));
-        Ok(Self { banner, located, symbols, layouts })
+        Ok(Self { banner, located, symbols, layouts, rejected: Vec::new() })
     }
 
     /// Says in the log what was found.
@@ -120,6 +93,12 @@ impl Kernel {
     /// Where the kernel has its symbol `name` now.
     pub fn symbol(&self, name: &str) -> Result<Gva, KernelError> {
         slid(&self.symbols, &self.located, name)
+    }
+
+    /// What it counts time in: ticks since some moment.
+    fn clock(&self, memory: &dyn GuestMemory) -> Result<u64, KernelError> {
+        let view = VirtualMemory { memory, space: self.space() };
+        Ok(view.read_u64(self.symbol("jiffies_64")?)?)
     }
 
     /// A profile of its layouts, from its own BTF.

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Every symbol that is asked for.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "linux_banner",
     "init_top_pgt",
     "init_level4_pgt",
     "init_task",
     "iomem_resource",
+    "jiffies_64",
     "__start_BTF",
     "__stop_BTF",
 ];

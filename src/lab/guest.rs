@@ -50,6 +50,8 @@ pub struct Setup {
     pub boot_limit: Duration,
     /// Whether the guest outlives this process.
     pub outlives_us: bool,
+    /// What an earlier guest left in RAM; QEMU does not clear it.
+    pub earlier_ram: Option<PathBuf>,
     /// A file that the guest sees as the memory of a PCI device (1af4:1110), and its MiB.
     pub shared: Option<(PathBuf, u64)>,
 }
@@ -66,6 +68,7 @@ impl Setup {
             append: String::new(),
             boot_limit: Duration::from_secs(120),
             outlives_us: false,
+            earlier_ram: None,
             shared: None,
         }
     }
@@ -113,6 +116,10 @@ impl LabGuest {
         let folder = folder(setup.ram_mib)?;
         let initramfs = folder.path().join("initramfs");
         std::fs::write(&initramfs, files.build()?).map_err(host("cannot write the initramfs"))?;
+        if let Some(earlier) = &setup.earlier_ram {
+            let copied = std::fs::copy(earlier, folder.path().join("ram"));
+            copied.map_err(host("cannot copy the earlier guest's RAM"))?;
+        }
         let mut qemu = command(setup, folder.path(), accel)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -85,16 +85,20 @@ impl GuestMemory for MappedDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{RamSource, Region};
+    use crate::memory::Region;
 
-    /// /dev/zero, mapped shared, is memory of our own: a device that every machine has.
+    /// A file stands for the device: it is mapped just so.
+    fn device(regions: &[(u64, u64)]) -> MappedDevice {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(0x10000).unwrap();
+        let region = |&(gpa, offset): &(u64, u64)| Region { gpa: Gpa(gpa), length: 0x2000, offset };
+        let regions = RegionMap::new(regions.iter().map(region).collect()).unwrap();
+        MappedDevice::map(Path::new("device"), &file, Access::Write, regions).unwrap()
+    }
+
     #[test]
     fn maps_each_region_by_itself() {
-        let source = RamSource::open(Path::new("/dev/zero"), Access::Write).unwrap();
-        // Each mapping of it is as long as it was asked for, and starts anew.
-        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: gpa };
-        let regions = RegionMap::new(vec![region(0), region(0x10000)]).unwrap();
-        let memory = source.map(regions).unwrap();
+        let memory = device(&[(0, 0x8000), (0x10000, 0x4000)]);
         let written = memory.compare_exchange(Gpa(0x11ff8), 0, 0x0807_0605_0403_0201).unwrap();
         assert_eq!(written, Ok(()));
         assert_eq!(memory.load(Gpa(0x1ff8)).unwrap(), 0, "the other region is other memory");
@@ -107,10 +111,7 @@ mod tests {
 
     #[test]
     fn reads_on_into_the_adjacent_region() {
-        let source = RamSource::open(Path::new("/dev/zero"), Access::Write).unwrap();
-        let region = |gpa| Region { gpa: Gpa(gpa), length: 0x2000, offset: gpa };
-        let regions = RegionMap::new(vec![region(0), region(0x2000)]).unwrap();
-        let memory = source.map(regions).unwrap();
+        let memory = device(&[(0, 0x4000), (0x2000, 0)]);
         for (at, word) in [(0x1ff8, 0x0807_0605_0403_0201), (0x2000, 0x0a09)] {
             assert_eq!(memory.compare_exchange(Gpa(at), 0, word).unwrap(), Ok(()));
         }

@@ -448,6 +448,26 @@ fn layouts_from_a_file() {
     }
 }
 
+/// Over the RAM file of an earlier guest, whose kernel's image still lies there, the one that runs
+/// is found.
+#[test]
+fn a_ram_file_that_an_earlier_guest_used() {
+    let kernel = &kernels()[0];
+    let first = boot(&Setup::new(kernel));
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = folder.path().join("ram");
+    fs::copy(first.ram(), &earlier).unwrap();
+    drop(first);
+    let setup = Setup { earlier_ram: Some(earlier), ..Setup::new(kernel) };
+    // Where KASLR puts the second kernel is drawn: it may be over the first.
+    let rejects = |live: &Live| live.vmfi(&["list", "-v"]).stderr.contains("debug: rejected: ");
+    let mut live = (0..10).map(|_| Live::new(&setup)).find(rejects).expect("nothing to reject");
+    let (pid, child) = live.start("/holder");
+    wrapper_is_listed(&live, pid, child, "/holder");
+    injection_lands(&mut live, pid, child);
+    symbols_come_from_ram(&live);
+}
+
 #[test]
 fn wrong_kernels_symbols() {
     let all = kernels();
