@@ -1,8 +1,10 @@
 //! `kmem`: the paper's own command line, under its own name.
 //!
-//!     kmem list
-//!     kmem <wrapper_pid> <wrapper_map_file> <victim_map_file> <target_symbol>
-//!          <data_to_inject> <data_num_bytes> <offset_from_symbol>
+//! ```text
+//! kmem list
+//! kmem <wrapper_pid> <wrapper_map_file> <victim_map_file> <target_symbol>
+//!      <data_to_inject> <data_num_bytes> <offset_from_symbol>
+//! ```
 //!
 //! The map files are what `nm` prints. The wrapper's must agree with the process, and its status
 //! block tells the child; the task list does for a wrapper that has none, such as the paper's.
