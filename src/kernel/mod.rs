@@ -20,7 +20,7 @@ pub use symbols::Symbols;
 
 use crate::address::Gva;
 use crate::arch::{AddressSpace, VirtualMemory};
-use crate::memory::GuestMemory;
+use crate::memory::{Buffer, GuestMemory};
 use crate::types::{Btf, Profile, TypesError};
 use find::Located;
 use search::Search;
@@ -166,17 +166,17 @@ fn ask_own_types<T>(
     view: &VirtualMemory,
     symbols: &Symbols,
     located: &Located,
-    ask: impl Fn(&Btf) -> Result<T, TypesError>,
+    ask: impl Fn(&Btf<Buffer>) -> Result<T, TypesError>,
 ) -> Result<T, KernelError> {
     let asked = Btf::parse(btf(view, symbols, located)?).and_then(|btf| ask(&btf));
     asked.map_err(|source| KernelError::Types { from: "the guest's own BTF".to_owned(), source })
 }
 
-fn btf(view: &VirtualMemory, symbols: &Symbols, located: &Located) -> Result<Vec<u8>, KernelError> {
+fn btf(view: &VirtualMemory, symbols: &Symbols, located: &Located) -> Result<Buffer, KernelError> {
     let bound = |name| slid(symbols, located, name).map_err(|_| KernelError::NoBtf);
     let (start, stop) = (bound("__start_BTF")?, bound("__stop_BTF")?);
     let length = stop.checked_sub(start).filter(|length| (1..BTF_LIMIT).contains(length));
-    let mut raw = vec![0; length.ok_or(KernelError::NoBtf)? as usize];
+    let mut raw = Buffer::new(length.ok_or(KernelError::NoBtf)? as usize);
     view.read(start, &mut raw)?;
     Ok(raw)
 }

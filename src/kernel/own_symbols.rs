@@ -3,7 +3,7 @@
 
 use super::{Symbols, VmCoreInfo};
 use crate::address::{Gpa, Gva};
-use crate::memory::GuestMemory;
+use crate::memory::{Buffer, GuestMemory};
 use crate::symbols::kallsyms::{self, Base, Tables, Tokens, walk_names};
 use std::ops::Range;
 
@@ -41,7 +41,7 @@ fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
         &tables.read("kallsyms_token_table", TOKEN_TABLE)?,
         &tables.read("kallsyms_token_index", TOKEN_INDEX)?,
     )?;
-    let count = tables.read("kallsyms_num_syms", 4)?.try_into().ok().map(u32::from_le_bytes)?;
+    let count = tables.read("kallsyms_num_syms", 4)?[..].try_into().ok().map(u32::from_le_bytes)?;
     let count = (count <= MOST_SYMBOLS).then_some(count as usize)?;
     let offsets = kallsyms::offsets(&tables.read("kallsyms_offsets", 4 * count)?);
     let addresses = tables.base().find_map(|base| base.addresses(&offsets))?;
@@ -80,23 +80,24 @@ impl Told<'_> {
     }
 
     /// `length` bytes from `name` on.
-    fn read(&self, name: &str, length: usize) -> Option<Vec<u8>> {
+    fn read(&self, name: &str, length: usize) -> Option<Buffer> {
         let at = self.at(name)?;
-        let mut bytes = vec![0; length];
+        let mut bytes = Buffer::new(length);
         self.memory.read(at, &mut bytes).ok()?;
         Some(bytes)
     }
 
     /// What the offsets may count from.
     fn base(&self) -> impl Iterator<Item = Base> {
-        let base = self.read("kallsyms_relative_base", 8).and_then(|bytes| bytes.try_into().ok());
+        let base =
+            self.read("kallsyms_relative_base", 8).and_then(|bytes| bytes[..].try_into().ok());
         let base = base.map(u64::from_le_bytes);
         let fixed = base.into_iter().flat_map(|base| [Base::PerCpu(base), Base::Fixed(base)]);
         fixed.chain(self.note.symbol("kallsyms_offsets").map(Base::Place))
     }
 
     /// The names and what follows, more each time: where they end only shows as they are read.
-    fn names(&self, count: usize) -> impl Iterator<Item = Vec<u8>> {
+    fn names(&self, count: usize) -> impl Iterator<Item = Buffer> {
         let sizes = std::iter::successors(Some(NAME * count), |size| Some(2 * size));
         let sizes = sizes.take_while(|size| *size <= ALL_NAMES);
         sizes.map_while(|size| self.read("kallsyms_names", size))
@@ -128,7 +129,7 @@ fn round(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symb
     // Tables are aligned in the guest, so the piece starts aligned too.
     let start = digits.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
     let end = (digits + AFTER).min(run.end.0);
-    let mut image = vec![0; end.checked_sub(start)? as usize];
+    let mut image = Buffer::new(end.checked_sub(start)? as usize);
     memory.read(Gpa(start), &mut image).ok()?;
     let tables = Tables::find(&image, digits.checked_sub(start)? as usize)?;
     // Where the image is in its address space is not known yet; nor does it matter, as KASLR is

@@ -6,6 +6,7 @@
 //!
 //! This is the only room with `unsafe`.
 
+mod buffer;
 mod device;
 mod image;
 #[allow(unsafe_code)]
@@ -13,6 +14,7 @@ mod mapped;
 mod region;
 mod source;
 
+pub use buffer::Buffer;
 pub use image::Image;
 pub use region::{Region, RegionMap};
 pub use source::RamSource;

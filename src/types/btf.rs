@@ -6,11 +6,13 @@
 //! checked and every chase bounded.
 
 use super::{Member, TypeSource, TypesError};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 const HEADER: usize = 24;
 /// `struct btf_type`: name_off, info, size or type.
 const TYPE: usize = 12;
+/// What a type takes with its variable part, at least on average.
+const USUAL_TYPE: usize = 18;
 /// How deep types may lie within each other, and how long a chain of typedefs may be.
 const DEPTH: usize = 32;
 /// How many members one search may look at. The largest structures have some hundred; damaged
@@ -40,8 +42,8 @@ mod kind {
 }
 
 /// A kernel's types.
-pub struct Btf {
-    raw: Vec<u8>,
+pub struct Btf<B = Vec<u8>> {
+    raw: B,
     /// Where the two sections lie in `raw`, which holds them: [`Btf::parse`] has checked it.
     type_section: Range<usize>,
     string_section: Range<usize>,
@@ -61,6 +63,24 @@ struct Type {
     size_or_type: u32,
     /// Where the variable part starts.
     rest: usize,
+}
+
+impl Type {
+    /// From its fixed part; `rest` is where that ends.
+    fn new(fixed: &[u8; TYPE], rest: usize) -> Self {
+        let word = |at: usize| {
+            u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
+        };
+        let info = word(4);
+        Self {
+            name: word(0),
+            kind: info >> 24 & 0x1f,
+            count: (info & 0xffff) as usize,
+            bit_fields: info >> 31 == 1,
+            size_or_type: word(8),
+            rest,
+        }
+    }
 }
 
 /// One member, with where it lies in bits.
@@ -85,11 +105,13 @@ impl Search {
 impl Btf {
     /// The first two bytes, as a little-endian number.
     pub const MAGIC: u16 = 0xeb9f;
+}
 
+impl<B: Deref<Target = [u8]>> Btf<B> {
     /// Reads the header and finds the types.
-    pub fn parse(raw: Vec<u8>) -> Result<Self, TypesError> {
+    pub fn parse(raw: B) -> Result<Self, TypesError> {
         let header = raw.get(..HEADER).ok_or(damaged("it ends within its header"))?;
-        if u16::from_le_bytes([header[0], header[1]]) != Self::MAGIC {
+        if u16::from_le_bytes([header[0], header[1]]) != Btf::MAGIC {
             return Err(damaged("its magic is not there"));
         }
         let field = |index: usize| word(header, index).unwrap_or(0) as usize;
@@ -101,7 +123,7 @@ impl Btf {
         let type_section = section(field(8), field(12)).ok_or(damaged("its types are cut off"))?;
         let string_section =
             section(field(16), field(20)).ok_or(damaged("its strings are cut off"))?;
-        let (positions, structures) = (vec![0], Vec::new());
+        let (positions, structures) = (Vec::new(), Vec::new());
         let mut btf = Self { raw, type_section, string_section, positions, structures };
         btf.index()?;
         Ok(btf)
@@ -111,29 +133,28 @@ impl Btf {
         &self.raw[self.type_section.clone()]
     }
 
+    /// Finds where each type lies. On the path of every command, over some 100,000 types.
     fn index(&mut self) -> Result<(), TypesError> {
-        let mut at = 0;
-        while at < self.type_section.len() {
-            let found = self.type_at(at).ok_or(damaged("a type is cut off"))?;
+        let types = &self.raw[self.type_section.clone()];
+        let mut positions = Vec::with_capacity(types.len() / USUAL_TYPE);
+        let mut structures = Vec::new();
+        positions.push(0);
+        let mut rest = types;
+        while let Some((fixed, after)) = rest.split_first_chunk() {
+            let found = Type::new(fixed, types.len() - after.len());
             if matches!(found.kind, kind::STRUCT | kind::UNION) && found.name != 0 {
-                self.structures.push((found.name, self.positions.len() as u32));
+                structures.push((found.name, positions.len() as u32));
             }
-            self.positions.push(at as u32);
-            at = found.rest + variable_part(&found)?;
+            positions.push((found.rest - TYPE) as u32);
+            rest = after.get(variable_part(&found)?..).ok_or(damaged("a type is cut off"))?;
         }
-        Ok(())
+        (self.positions, self.structures) = (positions, structures);
+        if rest.is_empty() { Ok(()) } else { Err(damaged("a type is cut off")) }
     }
 
     fn type_at(&self, at: usize) -> Option<Type> {
-        let info = word(self.types(), at + 4)?;
-        Some(Type {
-            name: word(self.types(), at)?,
-            kind: info >> 24 & 0x1f,
-            count: (info & 0xffff) as usize,
-            bit_fields: info >> 31 == 1,
-            size_or_type: word(self.types(), at + 8)?,
-            rest: at + TYPE,
-        })
+        let fixed = self.types().get(at..)?.first_chunk()?;
+        Some(Type::new(fixed, at + TYPE))
     }
 
     fn type_of(&self, id: u32) -> Option<Type> {
@@ -221,7 +242,7 @@ impl Btf {
     }
 }
 
-impl TypeSource for Btf {
+impl<B: Deref<Target = [u8]>> TypeSource for Btf<B> {
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError> {
         let missing =
             || TypesError::NoMember { structure: structure.to_owned(), member: path.to_owned() };
