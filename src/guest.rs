@@ -74,6 +74,7 @@ pub enum GuestError {
 /// A guest whose memory is mapped and whose kernel is understood.
 pub struct Guest {
     memory: Box<dyn GuestMemory>,
+    layout: Layout,
     kernel: Kernel,
     /// What was mapped, where a list told it.
     listed: Option<PalaciosRam>,
@@ -96,8 +97,8 @@ impl Guest {
             let memory = source.map(regions)?;
             match understand(memory.as_ref(), symbols.as_ref(), members.as_ref(), &layout) {
                 Ok(kernel) => {
-                    accept(given.as_ref(), layout)?;
-                    return Ok(Self { memory, kernel, listed });
+                    accept(given.as_ref(), &layout)?;
+                    return Ok(Self { memory, layout, kernel, listed });
                 }
                 Err(error) => failed = Some(further(failed, error)),
             }
@@ -108,6 +109,11 @@ impl Guest {
     /// Guest-physical memory.
     pub fn memory(&self) -> &dyn GuestMemory {
         self.memory.as_ref()
+    }
+
+    /// How RAM is laid out, proved.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Asks the VMM anew, where a list told where RAM lies: an error unless RAM still is where it
@@ -150,10 +156,11 @@ fn layouts(
 }
 
 /// The layout that is proved must be the one given, where one was.
-fn accept(given: Option<&Layout>, proved: Layout) -> Result<(), GuestError> {
+fn accept(given: Option<&Layout>, proved: &Layout) -> Result<(), GuestError> {
     match given {
-        Some(given) if *given != proved => {
-            Err(GuestError::OtherLayout { given: given.clone(), proved })
+        Some(given) if given != proved => {
+            let (given, proved) = (given.clone(), proved.clone());
+            Err(GuestError::OtherLayout { given, proved })
         }
         _ => Ok(()),
     }

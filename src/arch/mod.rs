@@ -27,6 +27,8 @@ pub enum Entry {
 pub struct PagingFormat {
     /// How people call it.
     pub name: &'static str,
+    /// The architecture, as `uname -m` has it.
+    pub arch: &'static str,
     /// The lowest bit of each level's index, from the root down.
     pub index_shifts: &'static [u32],
     /// Index bits of each level.

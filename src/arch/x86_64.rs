@@ -2,7 +2,10 @@
 //! and what Linux puts into entries that the hardware ignores.
 
 use super::{Absence, Entry, PagingFormat};
-use crate::address::Gpa;
+use crate::address::{Gpa, Gva};
+
+/// Where Linux has the GiB that holds its kernel (`__START_KERNEL_map`).
+pub const KERNEL_IMAGE: Gva = Gva(0xffff_ffff_8000_0000);
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
@@ -23,6 +26,7 @@ const LARGEST_PAGE: u32 = 30;
 /// Four levels, 48-bit addresses.
 pub static FOUR_LEVELS: PagingFormat = PagingFormat {
     name: "x86-64, four levels",
+    arch: "x86_64",
     index_shifts: &[39, 30, 21, 12],
     index_bits: 9,
     virtual_bits: 48,
@@ -33,6 +37,7 @@ pub static FOUR_LEVELS: PagingFormat = PagingFormat {
 /// Five levels (CR4.LA57), 57-bit addresses.
 pub static FIVE_LEVELS: PagingFormat = PagingFormat {
     name: "x86-64, five levels",
+    arch: "x86_64",
     index_shifts: &[48, 39, 30, 21, 12],
     index_bits: 9,
     virtual_bits: 57,

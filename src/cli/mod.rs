@@ -10,6 +10,7 @@ mod kmem;
 mod list;
 mod number;
 mod output;
+mod probe;
 mod profile;
 mod read;
 mod shell;
@@ -53,6 +54,7 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Probe(probe::ProbeArgs),
     Profile(profile::ProfileArgs),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
@@ -129,6 +131,7 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Probe(args) => probe::run(args, guest, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Shell(command) => shell::run(command, Self::command()),
         }

@@ -14,8 +14,7 @@ use memchr::memmem;
 use std::sync::Arc;
 
 const ALIGNMENT: u64 = 2 << 20;
-/// The kernel image lies in the GiB that starts here (`__START_KERNEL_map`).
-const IMAGE_SPACE: Gva = Gva(0xffff_ffff_8000_0000);
+/// How much of the address space may hold the image.
 const IMAGE_SPACE_LENGTH: u64 = 1 << 30;
 const BANNER: &[u8] = b"Linux version ";
 /// A kernel image's page tables can have either depth: which one shows by what maps.
@@ -75,7 +74,7 @@ fn banner_hits(memory: &dyn GuestMemory, offset: u64) -> Vec<Gpa> {
 /// The virtual address, `offset` past a multiple of 2 MiB, that `space` maps to `hit`.
 fn maps_back(memory: &dyn GuestMemory, space: &AddressSpace, offset: u64, hit: Gpa) -> Option<Gva> {
     let slots = (0..IMAGE_SPACE_LENGTH).step_by(ALIGNMENT as usize);
-    let mut places = slots.map(|slot| Gva(IMAGE_SPACE.0 + slot + offset));
+    let mut places = slots.map(|slot| Gva(x86_64::KERNEL_IMAGE.0 + slot + offset));
     places.find(|&gva| space.walk(memory, gva).is_ok_and(|walk| walk.gpa == hit))
 }
 

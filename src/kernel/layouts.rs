@@ -15,6 +15,8 @@ const MOST_PIVOTS: u64 = 15;
 /// Every layout that is used, in bytes from the start of each structure.
 #[derive(Clone, Debug)]
 pub struct Layouts {
+    /// Where they come from.
+    pub from: String,
     /// The banner of the kernel that they are of, where their source tells it.
     pub kernel: Option<String>,
     /// `struct task_struct`.
@@ -193,24 +195,23 @@ pub struct ResourceLayout {
 impl Layouts {
     /// Those that the file at `path` tells: a vmlinux, BTF, or a profile.
     pub fn read(path: &Path) -> Result<Self, KernelError> {
-        let types = types::open(path)?;
-        Self::from_types(types.as_ref()).map_err(|source| {
-            let from = path.display().to_string();
-            KernelError::Types { from, source }
-        })
+        let (types, from) = (types::open(path)?, path.display().to_string());
+        let layouts = Self::from_types(types.as_ref(), &from);
+        layouts.map_err(|source| KernelError::Types { from, source })
     }
 
     /// What of `types` is asked for here: all that a guest needs.
     pub fn profile(types: &dyn TypeSource) -> Result<Profile, TypesError> {
         let recorder = Recorder::new(types);
-        Self::from_types(&recorder)?;
+        Self::from_types(&recorder, "")?;
         Ok(recorder.profile())
     }
 
-    /// Asks `types` for every member.
-    pub fn from_types(types: &dyn TypeSource) -> Result<Self, TypesError> {
+    /// Asks `types`, which come from `from`, for every member.
+    pub fn from_types(types: &dyn TypeSource, from: &str) -> Result<Self, TypesError> {
         let at = |structure, path| types.member(structure, path).map(|member| member.offset);
         Ok(Self {
+            from: from.to_owned(),
             kernel: types.kernel().map(str::to_owned),
             task: task(types)?,
             mm: mm(types)?,

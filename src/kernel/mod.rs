@@ -18,7 +18,8 @@ pub use resources::system_ram;
 pub use search::Rejected;
 pub use symbols::Symbols;
 
-use crate::address::Gva;
+use crate::address::{Gpa, Gva};
+use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::{Buffer, GuestMemory};
 use crate::types::{Btf, Profile, TypesError};
@@ -29,6 +30,10 @@ use vmcoreinfo::VmCoreInfo;
 
 /// The largest BTF that is read: today's are 4 to 8 MB.
 const BTF_LIMIT: u64 = 64 << 20;
+/// Where layouts come from if not from a file.
+const OWN_TYPES: &str = "the guest's own BTF";
+/// Where x86-64 links `_text` (`__START_KERNEL`, CONFIG_PHYSICAL_START being 16 MiB).
+const LINKED: Gva = Gva(0xffff_ffff_8100_0000);
 
 /// The guest's kernel, found in RAM and proved.
 pub struct Kernel {
@@ -95,6 +100,33 @@ impl Kernel {
         slid(&self.symbols, &self.located, name)
     }
 
+    /// Its release, as `uname -r` has it.
+    pub fn release(&self) -> &str {
+        self.banner.split(' ').nth(2).unwrap_or_default()
+    }
+
+    /// Where its banner lies.
+    pub fn banner_at(&self) -> Gpa {
+        self.located.banner
+    }
+
+    /// Bytes by which KASLR moved it in its address space; `None` where the symbols do not tell.
+    pub fn kaslr_offset(&self) -> Option<u64> {
+        self.symbol("_text").ok()?.checked_sub(LINKED)
+    }
+
+    /// What is added to an address of its image, from the image space's start on, to get the
+    /// guest-physical one.
+    pub fn phys_base(&self) -> Result<i64, KernelError> {
+        let into = self.symbol("linux_banner")?.0.wrapping_sub(KERNEL_IMAGE.0);
+        Ok(self.located.banner.0.wrapping_sub(into) as i64)
+    }
+
+    /// Where its symbols come from.
+    pub fn symbols_from(&self) -> String {
+        self.symbols.path().display().to_string()
+    }
+
     /// What it counts time in: ticks since some moment.
     fn clock(&self, memory: &dyn GuestMemory) -> Result<u64, KernelError> {
         let view = VirtualMemory { memory, space: self.space() };
@@ -133,7 +165,7 @@ fn prove(
     layouts: Option<&Layouts>,
 ) -> Result<Layouts, KernelError> {
     let view = VirtualMemory { memory, space: located.space };
-    let own = || ask_own_types(&view, symbols, located, |btf| Layouts::from_types(btf));
+    let own = || ask_own_types(&view, symbols, located, |btf| Layouts::from_types(btf, OWN_TYPES));
     let layouts = layouts.cloned().map_or_else(own, Ok)?;
     let init_task = slid(symbols, located, "init_task")?;
     let at = field(init_task, layouts.task.comm)?;
@@ -169,7 +201,7 @@ fn ask_own_types<T>(
     ask: impl Fn(&Btf<Buffer>) -> Result<T, TypesError>,
 ) -> Result<T, KernelError> {
     let asked = Btf::parse(btf(view, symbols, located)?).and_then(|btf| ask(&btf));
-    asked.map_err(|source| KernelError::Types { from: "the guest's own BTF".to_owned(), source })
+    asked.map_err(|source| KernelError::Types { from: OWN_TYPES.to_owned(), source })
 }
 
 fn btf(view: &VirtualMemory, symbols: &Symbols, located: &Located) -> Result<Buffer, KernelError> {

@@ -3,12 +3,11 @@
 
 use super::{Symbols, VmCoreInfo};
 use crate::address::{Gpa, Gva};
+use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{Buffer, GuestMemory};
 use crate::symbols::kallsyms::{self, Base, Tables, Tokens, walk_names};
 use std::ops::Range;
 
-/// Where the kernel's image starts in its address space (`__START_KERNEL_map`).
-const IMAGE: u64 = 0xffff_ffff_8000_0000;
 /// What KASLR moves the kernel by is a multiple of this.
 const ALIGNMENT: u64 = 2 << 20;
 /// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
@@ -75,7 +74,7 @@ struct Told<'m> {
 impl Told<'_> {
     /// Where the kernel's symbol `name` lies.
     fn at(&self, name: &str) -> Option<Gpa> {
-        let into = self.note.symbol(name)?.checked_sub(IMAGE)?;
+        let into = self.note.symbol(name)?.checked_sub(KERNEL_IMAGE.0)?;
         Gpa(into).checked_offset(self.phys_base)
     }
 
@@ -134,7 +133,7 @@ fn round(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symb
     let tables = Tables::find(&image, digits.checked_sub(start)? as usize)?;
     // Where the image is in its address space is not known yet; nor does it matter, as KASLR is
     // found out.
-    let addresses = tables.addresses(IMAGE + (512 << 20) + start % ALIGNMENT)?;
+    let addresses = tables.addresses(KERNEL_IMAGE.0 + (512 << 20) + start % ALIGNMENT)?;
     let from = format!("the kallsyms found at {}", Gpa(digits));
     named(&from, tables.names(), tables.count, &tables.tokens, &addresses)
 }

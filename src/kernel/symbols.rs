@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Every symbol that is asked for.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
+    "_text",
     "linux_banner",
     "init_top_pgt",
     "init_level4_pgt",

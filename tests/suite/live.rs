@@ -131,8 +131,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Without a System.map the kernel's own kallsyms serve.
+/// Without a System.map the kernel's own kallsyms serve, and say the same of where it lies.
 fn symbols_come_from_ram(live: &Live) {
+    let (map, own) = (live.vmfi(&["probe", "--json"]), live.vmfi_without_map(&["probe", "--json"]));
+    let (map, own) = (map.json(), own.json());
+    for key in ["release", "kaslr_offset", "phys_base", "banner_gpa", "paging_levels"] {
+        assert!(!own[key].is_null() && own[key] == map[key], "{key}: {map} {own}");
+    }
+    let from = own["symbols_from"].as_str().unwrap();
+    assert!(from.contains("VMCOREINFO") && map["symbols_from"] != from, "{from}");
+    assert_eq!(own["layouts_from"], "the guest's own BTF");
     let (with, without) = (live.vmfi(&["list"]), live.vmfi_without_map(&["list"]));
     assert_eq!((without.stderr.as_str(), without.code), ("", 0));
     assert_eq!(with.stdout, without.stdout);
