@@ -6,6 +6,8 @@ use crate::address::{Gpa, Gva};
 
 /// Where Linux has the GiB that holds its kernel (`__START_KERNEL_map`).
 pub const KERNEL_IMAGE: Gva = Gva(0xffff_ffff_8000_0000);
+/// Where it has its `struct page`s, if it does not move them (`__VMEMMAP_BASE_L4`).
+pub const VMEMMAP: Gva = Gva(0xffff_ea00_0000_0000);
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;

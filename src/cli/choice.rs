@@ -36,7 +36,8 @@ pub struct Choice {
 
 /// Where a victim's symbols are.
 pub enum Symbols {
-    /// In its program: this file, or one in this folder, or in the current one.
+    /// In its program: this file, or one in this folder; else as the guest has it, or one in the
+    /// current folder.
     Program(Option<PathBuf>),
     /// In a map file.
     Map(PathBuf),
@@ -160,17 +161,18 @@ impl Choice {
             // Between fork and exec the child is a copy of the wrapper.
             return Err(ProcessError::NotStarted(candidate.task.pid).into());
         }
-        let victim = Victim::open(memory, self.symbols.open(&exe)?)?;
+        let program = self.symbols.open(&memory, &exe)?;
+        let victim = Victim::open(memory, program)?;
         let (symbol, size) = victim.symbol(symbol)?;
         Ok(Found { victim, symbol, size })
     }
 }
 
 impl Symbols {
-    /// The file for the program that the guest knows as `exe`.
-    fn open(&self, exe: &str) -> Result<Program, VictimError> {
+    /// The file for the program of `memory`, which the guest knows as `exe`.
+    fn open(&self, memory: &VictimMemory, exe: &str) -> Result<Program, VictimError> {
         Ok(match self {
-            Self::Program(given) => Program::Elf(victim::find(given.as_deref(), exe)?),
+            Self::Program(given) => Program::Elf(victim::find(given.as_deref(), memory, exe)?),
             Self::Map(path) => Program::Map(MapFile::read(path)?),
         })
     }

@@ -13,7 +13,7 @@ pub struct VictimArgs {
     /// The wrapper's process id, as 'vmfi list' shows it
     #[arg(value_name = "WRAPPER_PID", value_parser = number::parse_pid)]
     pub pid: i32,
-    /// The victim's program, or a folder to look in [default: the current one]
+    /// The victim's program, or a folder to look in [default: as the guest has it, or the current folder]
     #[arg(long, env = "VMFI_VICTIM", value_name = "PATH")]
     victim: Option<PathBuf>,
     /// A map of the victim's symbols instead: what nm printed, or like System.map

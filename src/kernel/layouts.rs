@@ -4,7 +4,7 @@
 //! is never looked at.
 
 use super::KernelError;
-use crate::types::{self, Member, Profile, Recorder, TypeSource, TypesError};
+use crate::types::{self, Member, Profile, Recorder, TypeSource, TypesError, WHOLE};
 use std::path::Path;
 
 /// TASK_COMM_LEN is 16. What types say comes from guest RAM: a larger one is not believed.
@@ -33,6 +33,29 @@ pub struct Layouts {
     pub mount: MountLayout,
     /// `struct resource`.
     pub resource: ResourceLayout,
+    /// The page cache; none where the kernel keeps it otherwise than known.
+    pub page_cache: Option<PageCacheLayout>,
+}
+
+/// How the page cache is kept.
+#[derive(Clone, Debug)]
+pub struct PageCacheLayout {
+    /// `file.f_mapping`.
+    pub mapping: u64,
+    /// `file.f_inode`.
+    pub inode: u64,
+    /// `inode.i_size`, in bytes.
+    pub size: u64,
+    /// `address_space.i_pages.xa_head`.
+    pub root: u64,
+    /// `xa_node.shift`.
+    pub node_shift: u64,
+    /// `xa_node.slots`.
+    pub node_slots: u64,
+    /// Bytes of `struct page`.
+    pub page_size: u64,
+    /// The number in its file of a folio's first page.
+    pub page_index: u64,
 }
 
 /// `struct task_struct`.
@@ -238,6 +261,7 @@ impl Layouts {
                 sibling: at("resource", "sibling")?,
                 child: at("resource", "child")?,
             },
+            page_cache: page_cache(types).ok(),
         })
     }
 }
@@ -289,6 +313,21 @@ fn mount(types: &dyn TypeSource) -> Result<MountLayout, TypesError> {
         })
     };
     either(at("mount", "mnt").and_then(|mnt| within("mount", mnt)), || within("vfsmount", 0))
+}
+
+fn page_cache(types: &dyn TypeSource) -> Result<PageCacheLayout, TypesError> {
+    let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+    Ok(PageCacheLayout {
+        mapping: at("file", "f_mapping")?,
+        inode: at("file", "f_inode")?,
+        size: at("inode", "i_size")?,
+        root: at("address_space", "i_pages.xa_head")?,
+        node_shift: at("xa_node", "shift")?,
+        node_slots: at("xa_node", "slots")?,
+        page_size: types.member("page", WHOLE)?.size.max(1),
+        // Folios since 5.16 (commit 7b230db3b8d3).
+        page_index: either(at("folio", "index"), || at("page", "index"))?,
+    })
 }
 
 fn mm(types: &dyn TypeSource) -> Result<MmLayout, TypesError> {

@@ -12,14 +12,14 @@ mod vmcoreinfo;
 pub use error::KernelError;
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
-    TaskLayout, ThreadsLayout, VmaLayout,
+    PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
 pub use search::Rejected;
 pub use symbols::Symbols;
 
 use crate::address::{Gpa, Gva};
-use crate::arch::x86_64::KERNEL_IMAGE;
+use crate::arch::x86_64::{self, KERNEL_IMAGE};
 use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::{Buffer, GuestMemory};
 use crate::types::{Btf, Profile, TypesError};
@@ -120,6 +120,16 @@ impl Kernel {
     pub fn phys_base(&self) -> Result<i64, KernelError> {
         let into = self.symbol("linux_banner")?.0.wrapping_sub(KERNEL_IMAGE.0);
         Ok(self.located.banner.0.wrapping_sub(into) as i64)
+    }
+
+    /// The `struct page` of guest-physical address 0, from which those of all other pages follow
+    /// each other (arch/x86/include/asm/pgtable_64_types.h: a variable since 4.9).
+    pub fn first_page(&self, memory: &dyn GuestMemory) -> Result<Gva, KernelError> {
+        let view = VirtualMemory { memory, space: self.space() };
+        match self.symbol("vmemmap_base") {
+            Ok(variable) => Ok(Gva(view.read_u64(variable)?)),
+            Err(_) => Ok(x86_64::VMEMMAP),
+        }
     }
 
     /// Where its symbols come from.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Every symbol that is asked for.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "_text",
     "linux_banner",
     "init_top_pgt",
@@ -16,6 +16,7 @@ const NAMES: [&str; 9] = [
     "init_task",
     "iomem_resource",
     "jiffies_64",
+    "vmemmap_base",
     "__start_BTF",
     "__stop_BTF",
 ];

@@ -2,12 +2,14 @@
 
 mod exe;
 mod maps;
+mod page_cache;
 mod state;
 mod tasks;
 mod tree;
 
 pub use exe::{executable, path_of};
 pub use maps::{Mapping, maps};
+pub use page_cache::{CachedFile, cached_file};
 pub use state::State;
 pub use tasks::{Task, still_runs, tasks};
 pub use tree::ProcessTree;

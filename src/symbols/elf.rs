@@ -42,6 +42,7 @@ pub struct ElfFile {
     path: PathBuf,
     bytes: Vec<u8>,
     position_independent: bool,
+    stripped: bool,
     segments: Vec<Segment>,
     build_id: Option<BuildId>,
     symbols: Table,
@@ -53,7 +54,8 @@ impl ElfFile {
         Self::parse(path, read_file(path)?)
     }
 
-    fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, SymbolError> {
+    /// The program `bytes`, which messages call `path`.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, SymbolError> {
         let not_elf = |why: &dyn ToString| SymbolError::NotElf {
             path: path.to_owned(),
             why: why.to_string(),
@@ -67,14 +69,20 @@ impl ElfFile {
         let segments = segments(&elf);
         let build_id = build_id(&elf, &bytes);
         let symbols = Table { entries: entries(&elf) };
+        let stripped = elf.syms.is_empty();
         drop(elf);
         let path = path.to_owned();
-        Ok(Self { path, bytes, position_independent, segments, build_id, symbols })
+        Ok(Self { path, bytes, position_independent, stripped, segments, build_id, symbols })
     }
 
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it has no symbols but those that it exports.
+    pub fn stripped(&self) -> bool {
+        self.stripped
     }
 
     /// Whether the kernel may load it anywhere.

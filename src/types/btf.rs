@@ -5,7 +5,7 @@
 //! longer than all the rest of a command. All of it comes from guest RAM, so every length is
 //! checked and every chase bounded.
 
-use super::{Member, TypeSource, TypesError};
+use super::{Member, TypeSource, TypesError, WHOLE};
 use std::ops::{Deref, Range};
 
 const HEADER: usize = 24;
@@ -248,7 +248,7 @@ impl<B: Deref<Target = [u8]>> TypeSource for Btf<B> {
             || TypesError::NoMember { structure: structure.to_owned(), member: path.to_owned() };
         let mut id = self.structure(structure)?;
         let mut offset = 0u64;
-        for name in path.split('.') {
+        for name in path.split('.').filter(|_| path != WHOLE) {
             let within = self.resolve(id).ok_or_else(missing)?;
             let (of_type, further) =
                 self.find(&within, name.as_bytes(), &mut Search::new()).ok_or_else(missing)?;
@@ -357,6 +357,7 @@ mod tests {
         assert_eq!(member("comm"), Member { offset: 0, size: 16 });
         assert_eq!(member("pid"), Member { offset: 24, size: 1 });
         assert_eq!(member("inner.x"), Member { offset: 28, size: 1 });
+        assert_eq!(member(WHOLE), Member { offset: 0, size: 32 });
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! until each structure asked for has been found; most are in the first few hundred.
 
 use super::file::section;
-use super::{Member, TypeSource, TypesError};
+use super::{Member, TypeSource, TypesError, WHOLE};
 use flate2::read::ZlibDecoder;
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwAt, DwarfSections, EndianSlice,
@@ -79,6 +79,10 @@ impl Dwarf {
         };
         let view = self.view();
         let mut die = view.die(unit, at)?;
+        if path == WHOLE {
+            let size = number(&die.entry, dw::DW_AT_byte_size);
+            return Ok(size.map(|size| Member { offset: 0, size }));
+        }
         let mut offset = 0u64;
         for name in path.split('.') {
             let Some((found, further)) = view.member(&die, name.as_bytes(), DEPTH)? else {

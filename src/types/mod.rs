@@ -43,10 +43,14 @@ pub struct Member {
     pub size: u64,
 }
 
+/// The path of a structure itself.
+pub const WHOLE: &str = "";
+
 /// Something that knows the layouts of structures.
 pub trait TypeSource {
     /// The member at `path` in `structure`: names joined by dots lead through structures that lie
-    /// within; members of anonymous ones count as the outer one's own.
+    /// within; members of anonymous ones count as the outer one's own. [`WHOLE`] is the structure
+    /// itself.
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError>;
 
     /// The banner of the kernel whose layouts these are, where the source tells it.

@@ -10,9 +10,12 @@
 //!
 //! [struct.file]
 //! "f_path.dentry" = { offset = 24, size = 8 }
+//!
+//! [struct.page]
+//! "" = { offset = 0, size = 64 }        # the structure itself
 //! ```
 
-use super::{Member, TypeSource, TypesError};
+use super::{Member, TypeSource, TypesError, WHOLE};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -44,7 +47,8 @@ impl Profile {
         let kernel = self.kernel.as_ref().map(|kernel| format!("kernel = {kernel:?}\n"));
         let tables = self.structures.iter().map(|(structure, members)| {
             let lines = members.iter().map(|(path, Member { offset, size })| {
-                let key = if path.contains('.') { format!("{path:?}") } else { path.clone() };
+                let bare = path != WHOLE && !path.contains('.');
+                let key = if bare { path.clone() } else { format!("{path:?}") };
                 format!("{key} = {{ offset = {offset}, size = {size} }}\n")
             });
             format!("\n[struct.{structure}]\n{}", lines.collect::<String>())

@@ -37,10 +37,12 @@ pub enum VictimError {
     #[error(transparent)]
     Symbol(#[from] SymbolError),
     /// No file was given and none lies about.
-    #[error("the victim's program is needed for its symbols: give --victim a copy of the guest's {exe}{}", looked(.looked_at))]
+    #[error("the victim's program is needed for its symbols: give --victim a copy of the guest's {exe}{why}{}", looked(.looked_at))]
     NoFile {
         /// The program's path in the guest.
         exe: String,
+        /// Why the guest's own does not serve, where that is known.
+        why: String,
         /// Where a copy was looked for.
         looked_at: Vec<PathBuf>,
     },

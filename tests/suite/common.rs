@@ -100,19 +100,18 @@ impl Live {
     }
 
     pub fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
-        let map = ["--system-map", map.to_str().unwrap()];
-        self.vmfi_without_map(&[arguments, &map].concat())
-    }
-
-    /// With nothing but the guest's memory to tell of its kernel.
-    pub fn vmfi_without_map(&self, arguments: &[&str]) -> Ran {
-        let (ram, fixtures) = (self.guest.ram(), built("fixtures"));
-        let mut all = vec!["-m", ram.to_str().unwrap()];
-        all.extend(arguments);
+        let fixtures = built("fixtures");
+        let mut all = [arguments, &["--system-map", map.to_str().unwrap()]].concat();
         if matches!(arguments[0], "inject" | "read") && !arguments.contains(&"--victim") {
             all.extend(["--victim", fixtures.to_str().unwrap()]);
         }
-        vmfi(all)
+        self.with_memory_alone(&all)
+    }
+
+    /// With nothing given but the guest's memory.
+    pub fn with_memory_alone(&self, arguments: &[&str]) -> Ran {
+        let ram = self.guest.ram();
+        vmfi([&["-m", ram.to_str().unwrap()], arguments].concat())
     }
 
     /// Starts `program` under the wrapper, waits for its first line, and gives the process ids of

@@ -131,9 +131,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Without a System.map the kernel's own kallsyms serve, and say the same of where it lies.
-fn symbols_come_from_ram(live: &Live) {
-    let (map, own) = (live.vmfi(&["probe", "--json"]), live.vmfi_without_map(&["probe", "--json"]));
+/// With nothing but its memory given, the guest tells the same: the symbols of its kernel, and the
+/// victim's program.
+fn memory_alone_does(live: &Live, pid: i64) {
+    let (map, own) =
+        (live.vmfi(&["probe", "--json"]), live.with_memory_alone(&["probe", "--json"]));
     let (map, own) = (map.json(), own.json());
     for key in ["release", "kaslr_offset", "phys_base", "banner_gpa", "paging_levels"] {
         assert!(!own[key].is_null() && own[key] == map[key], "{key}: {map} {own}");
@@ -141,9 +143,11 @@ fn symbols_come_from_ram(live: &Live) {
     let from = own["symbols_from"].as_str().unwrap();
     assert!(from.contains("VMCOREINFO") && map["symbols_from"] != from, "{from}");
     assert_eq!(own["layouts_from"], "the guest's own BTF");
-    let (with, without) = (live.vmfi(&["list"]), live.vmfi_without_map(&["list"]));
-    assert_eq!((without.stderr.as_str(), without.code), ("", 0));
-    assert_eq!(with.stdout, without.stdout);
+    let read = ["read", &pid.to_string(), "other.c:twin", "--json"];
+    let (with, alone) = (live.vmfi(&read).json(), live.with_memory_alone(&read).json());
+    assert_eq!((&with, &with["value"]), (&alone, &2.into()));
+    let inject = ["inject", &pid.to_string(), "across", "5", "4", "0", "--dry-run"];
+    live.with_memory_alone(&inject).fails_with(6);
 }
 
 /// All that a user does, on one guest, with a program at fixed addresses and with one that the
@@ -159,7 +163,7 @@ fn whole_thread(setup: &Setup) {
         page_crossing_lands(&mut live, pid, child);
         forbidden_page_is_read(&mut live, pid, child);
         processes_agree(&mut live);
-        symbols_come_from_ram(&live);
+        memory_alone_does(&live, pid);
         live.guest.run(&format!("kill {child}; sleep 0.2")).unwrap();
         let wrapper = pid.to_string();
         live.vmfi(&["inject", &wrapper, "value", "6", "4", "0"]).fails_with(5);
@@ -341,6 +345,28 @@ fn refusals() {
     assert_eq!(live.guest_reads(child, number(&receipt["gva"]), 4), "06000000");
 }
 
+/// A program of which the guest has no symbols, or not all of it, is asked for.
+#[test]
+fn a_program_that_the_guest_does_not_have_whole() {
+    let mut live = Live::new(&Setup::new(&kernels()[0]));
+    let fails = |live: &Live, pid: i64, words: &[&str]| {
+        let ran = live.with_memory_alone(&["read", "--direct", &pid.to_string(), "value"]);
+        let line = ran.fails_with(6);
+        for word in words {
+            assert!(line.contains(word), "'{word}' is not in: {line}");
+        }
+    };
+    let (_, child) = live.start("sh -c 'echo up; sleep 1000; true'");
+    fails(&live, child, &["--victim", "/bin/busybox", "stripped"]);
+    // What nobody has read or written is in no page: here two of them behind the program's end.
+    live.guest.run("cp /holder /part; truncate -s $(($(wc -c </holder) + 8192)) /part").unwrap();
+    let (_, child) = live.start("/part");
+    fails(&live, child, &["--victim", "/part", "; 2 of its "]);
+    let (_, child) = live.start("/holder");
+    let read = ["read", "--direct", &child.to_string(), "value", "--json"];
+    assert_eq!(live.with_memory_alone(&read).json()["value"], WRITTEN);
+}
+
 /// Without a build-id the text tells a program from another with the same headers.
 #[test]
 fn a_program_without_a_build_id_is_proved_by_its_text() {
@@ -473,7 +499,7 @@ fn a_ram_file_that_an_earlier_guest_used() {
     let (pid, child) = live.start("/holder");
     wrapper_is_listed(&live, pid, child, "/holder");
     injection_lands(&mut live, pid, child);
-    symbols_come_from_ram(&live);
+    memory_alone_does(&live, pid);
 }
 
 #[test]

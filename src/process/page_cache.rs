@@ -1,0 +1,109 @@
+//! Files as the guest has them in its page cache: what was read or run of a file lies there, also
+//! the parts that no process has mapped. In an initramfs that is all of it.
+//!
+//! A file's pages hang in an xarray (include/linux/xarray.h, since 4.20), by their number.
+
+use crate::address::{Gpa, Gva};
+use crate::arch::VirtualMemory;
+use crate::guest::Guest;
+use crate::kernel::{KernelError, PageCacheLayout, field};
+
+const PAGE: u64 = 4096;
+/// The largest file that is read.
+const LIMIT: u64 = 1 << 30;
+/// Slots of a node, and the bits that number them.
+const SLOTS: u64 = 64;
+const SLOT_BITS: u32 = 6;
+/// Levels that 64 bits of page number can have.
+const DEPTH: usize = 11;
+/// An entry whose low bits are these is a node, or where it is small a sibling: a slot that says in
+/// which other one the entry stands.
+const INTERNAL: u64 = 2;
+/// The entry is no page but a number: one that was evicted, or swapped out.
+const VALUE: u64 = 1;
+
+/// A file's bytes, and how many pages of it are not there; those read as zero.
+pub struct CachedFile {
+    /// As many as the file has.
+    pub bytes: Vec<u8>,
+    /// Pages that are not in RAM.
+    pub missing: usize,
+}
+
+/// What the page cache has of the `struct file` at `file`; `None` where the kernel's layout of it
+/// is not known, or the file is too large.
+pub fn cached_file(guest: &Guest, file: Gva) -> Result<Option<CachedFile>, KernelError> {
+    let Some(layout) = &guest.kernel().layouts.page_cache else { return Ok(None) };
+    let view = guest.kernel_memory();
+    let word = |at, offset| Ok::<_, KernelError>(view.read_u64(field(at, offset)?)?);
+    let size = word(Gva(word(file, layout.inode)?), layout.size)?;
+    if size > LIMIT {
+        return Ok(None);
+    }
+    let cache = Cache {
+        guest,
+        view,
+        layout,
+        root: field(Gva(word(file, layout.mapping)?), layout.root)?,
+        first_page: guest.kernel().first_page(guest.memory())?,
+    };
+    cache.file(size).map(Some)
+}
+
+/// The pages of one file.
+struct Cache<'g> {
+    guest: &'g Guest,
+    view: VirtualMemory<'g>,
+    layout: &'g PageCacheLayout,
+    root: Gva,
+    /// The `struct page` of guest-physical address 0.
+    first_page: Gva,
+}
+
+impl Cache<'_> {
+    fn file(&self, size: u64) -> Result<CachedFile, KernelError> {
+        let mut file = CachedFile { bytes: vec![0; size as usize], missing: 0 };
+        for (index, part) in (0..).zip(file.bytes.chunks_mut(PAGE as usize)) {
+            let page = self.page(index)?;
+            let read = page.is_some_and(|page| self.guest.memory().read(page, part).is_ok());
+            file.missing += usize::from(!read);
+        }
+        Ok(file)
+    }
+
+    /// Where the page of number `index` lies.
+    fn page(&self, index: u64) -> Result<Option<Gpa>, KernelError> {
+        let Some(head) = self.entry(index)? else { return Ok(None) };
+        // A large folio stands there once, by its first page.
+        let first = self.view.read_u64(field(head, self.layout.page_index)?)?;
+        let number = head.checked_sub(self.first_page).map(|into| into / self.layout.page_size);
+        let number = number.zip(index.checked_sub(first)).and_then(|(at, on)| at.checked_add(on));
+        Ok(number.and_then(|number| number.checked_mul(PAGE)).map(Gpa))
+    }
+
+    /// The `struct page` that the xarray has for `index`.
+    fn entry(&self, index: u64) -> Result<Option<Gva>, KernelError> {
+        let mut entry = self.view.read_u64(self.root)?;
+        for _ in 0..DEPTH {
+            if entry & 3 != INTERNAL || entry <= SLOTS << 2 {
+                let page = entry != 0 && entry & 3 != INTERNAL && entry & VALUE == 0;
+                return Ok(page.then_some(Gva(entry)));
+            }
+            let node = Gva(entry - INTERNAL);
+            let shift = self.view.read_u32(field(node, self.layout.node_shift)?)? & 0xff;
+            let Some(slot) = index.checked_shr(shift) else { return Ok(None) };
+            entry = self.slot(node, slot % SLOTS)?;
+            if entry & 3 == INTERNAL && entry < SLOTS << 2 {
+                entry = self.slot(node, entry >> 2)?;
+            }
+            if shift == 0 || shift % SLOT_BITS != 0 {
+                break;
+            }
+        }
+        Ok((entry != 0 && entry & 3 == 0).then_some(Gva(entry)))
+    }
+
+    fn slot(&self, node: Gva, slot: u64) -> Result<u64, KernelError> {
+        Ok(self.view.read_u64(field(node, self.layout.node_slots + 8 * slot)?)?)
+    }
+}
