@@ -54,7 +54,6 @@ impl Bench {
 
     /// What is timed, by the name that the table has for it.
     fn commands(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
-        let list = self.vmfi(&["list"]);
         let listed: Value = serde_json::from_slice(&output(&self.vmfi(&["list", "--json"]))?)?;
         let wrapper = listed[0]["pid"].as_i64().context("no wrapper")?.to_string();
         let inject = ["inject", &wrapper, "value", "6", "4", "0", "--victim", HOLDER];
@@ -63,12 +62,24 @@ impl Bench {
         let peer = self.peer(&receipt)?;
         let place = String::from_utf8(output(&peer)?)?;
         ensure!(Some(place.trim()) == receipt["gpa"].as_str(), "they write elsewhere: {place}");
-        Ok(vec![("peer", peer), ("vmfi list", list), ("vmfi inject", self.vmfi(&inject))])
+        let list = self.vmfi(&["list"]);
+        Ok(vec![
+            ("peer", peer),
+            ("vmfi list", list),
+            ("vmfi inject", self.vmfi(&inject)),
+            ("vmfi list, memory alone", self.with_memory_alone(&["list"])),
+            ("vmfi inject, memory alone", self.with_memory_alone(&inject[..6])),
+        ])
     }
 
     fn vmfi(&self, arguments: &[&str]) -> Vec<String> {
-        let (ram, map) = (self.guest.ram().display().to_string(), self.map.display().to_string());
-        let own = [VMFI, "-m", &ram, "--system-map", &map];
+        let map = self.map.display().to_string();
+        self.with_memory_alone(&[&["--system-map", &map], arguments].concat())
+    }
+
+    fn with_memory_alone(&self, arguments: &[&str]) -> Vec<String> {
+        let ram = self.guest.ram().display().to_string();
+        let own = [VMFI, "-m", &ram];
         own.iter().chain(arguments).map(|word| (*word).to_owned()).collect()
     }
 

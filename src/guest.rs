@@ -207,10 +207,12 @@ fn agrees(regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> bool {
     inside && filled && !ram.is_empty()
 }
 
-/// The error of the layout that came further: one whose kernel was found tells more.
+/// The error of the layout that came further: one whose kernel was found tells more, and the first
+/// of those is the one given.
 fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
+    let of_kernel = |error: &GuestError| matches!(error, GuestError::Kernel(_));
     match before {
-        Some(before) if matches!(now, GuestError::Kernel(_)) => before,
+        Some(before) if of_kernel(&now) || !of_kernel(&before) => before,
         _ => now,
     }
 }

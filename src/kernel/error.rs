@@ -85,7 +85,7 @@ pub enum KernelError {
     },
     /// The first task's name is where it should be, its other members are not.
     #[error(
-        "init_task at {0} has its name but not the other members of the first task: --layouts is of another kernel"
+        "init_task at {0} has its name but not all of the first task: RAM is cut off (check --ram-size), the guest is still booting, this is an earlier guest's kernel, or --layouts is of another"
     )]
     OtherLayouts(Gva),
     /// A structure of the kernel is not what it must be.

@@ -58,10 +58,11 @@ impl Kernel {
         symbols: Option<&Arc<Symbols>>,
         layouts: Option<&Layouts>,
     ) -> Result<Self, KernelError> {
-        let own = || own_symbols::all(memory).into_iter().map(Arc::new).collect();
-        let sources: Vec<_> = symbols.map_or_else(own, |symbols| vec![Arc::clone(symbols)]);
         let mut search = Search::new(memory, layouts);
-        sources.iter().for_each(|symbols| search.look_for(symbols));
+        match symbols {
+            Some(symbols) => search.look_for(symbols),
+            None => search.look_for_any(),
+        }
         Ok(search.conclude(|| find::explain(memory, symbols))?.told())
     }
 

@@ -24,13 +24,10 @@ const ALL_NAMES: usize = 64 << 20;
 const BEFORE: u64 = 16 << 20;
 const AFTER: u64 = 8 << 20;
 
-/// The symbols of every kernel in RAM that tells where they are; or else of those whose tables
-/// are told by their form.
-pub fn all(memory: &dyn GuestMemory) -> Vec<Symbols> {
+/// The symbols of every kernel in RAM that says where its tables are.
+pub fn told(memory: &dyn GuestMemory) -> Vec<Symbols> {
     let notes = VmCoreInfo::all(memory);
-    let told = notes.iter().take(MOST_NOTES).filter_map(|note| of_note(memory, note));
-    let told: Vec<_> = told.collect();
-    if told.is_empty() { by_form(memory) } else { told }
+    notes.iter().take(MOST_NOTES).filter_map(|note| of_note(memory, note)).collect()
 }
 
 /// The symbols of the kernel that wrote `note`: `None` unless its tables are where it says.
@@ -104,7 +101,7 @@ impl Told<'_> {
 }
 
 /// The symbols of every kernel image in RAM whose tables are told by their form. Reads all of RAM.
-fn by_form(memory: &dyn GuestMemory) -> Vec<Symbols> {
+pub fn by_form(memory: &dyn GuestMemory) -> Vec<Symbols> {
     memory.backed().into_iter().flat_map(|run| of_run(memory, &run)).collect()
 }
 
@@ -118,13 +115,13 @@ fn of_run(memory: &dyn GuestMemory, run: &Range<Gpa>) -> Vec<Symbols> {
             continue;
         }
         let hits = kallsyms::digits(&bytes).map(|at| start + at as u64);
-        found.extend(hits.filter_map(|at| round(memory, run, at)));
+        found.extend(hits.filter_map(|at| of_image(memory, run, at)));
     }
     found
 }
 
 /// The symbols of the image whose tokens' digits lie at `digits`.
-fn round(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symbols> {
+fn of_image(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symbols> {
     // Tables are aligned in the guest, so the piece starts aligned too.
     let start = digits.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
     let end = (digits + AFTER).min(run.end.0);

@@ -2,7 +2,7 @@
 //! its tables and tasks, lies there until it is overwritten. Each candidate is proved or rejected;
 //! of several that prove themselves the one is taken whose clock moves.
 
-use super::{Kernel, KernelError, Layouts, Symbols, find};
+use super::{Kernel, KernelError, Layouts, Symbols, find, own_symbols};
 use crate::memory::GuestMemory;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -34,6 +34,16 @@ impl<'m> Search<'m> {
     /// A search in `memory`; with the kernels' own layouts where none are given.
     pub fn new(memory: &'m dyn GuestMemory, layouts: Option<&'m Layouts>) -> Self {
         Self { memory, layouts, proved: Vec::new(), rejected: Vec::new(), failed: None }
+    }
+
+    /// Tries every kernel that tells its symbols: those that say where they are first. What an
+    /// earlier guest left says so too, and then the one that runs may show by its form only.
+    pub fn look_for_any(&mut self) {
+        for ways in [own_symbols::told, own_symbols::by_form] {
+            if self.proved.is_empty() {
+                ways(self.memory).into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+            }
+        }
     }
 
     /// Tries every place in RAM that may hold the kernel of `symbols`.

@@ -13,6 +13,10 @@ use goblin::elf::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Longer names are none: a hostile program could have as many of them as it has symbols, in the
+/// bytes of one.
+const LONGEST_NAME: usize = 4096;
+
 /// A loadable segment (`PT_LOAD`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -170,7 +174,8 @@ fn entries(elf: &Elf) -> Vec<Entry> {
 /// `None` for what names no place of this program.
 fn entry(elf: &Elf, symbol: &Sym, name: &str, file: Option<&Arc<str>>) -> Option<Entry> {
     let place = !matches!(symbol.st_type(), STT_SECTION | STT_FILE);
-    if name.is_empty() || !place || symbol.st_shndx == SHN_UNDEF as usize {
+    let named = (1..=LONGEST_NAME).contains(&name.len());
+    if !named || !place || symbol.st_shndx == SHN_UNDEF as usize {
         return None;
     }
     let (address, size) = (symbol.st_value, symbol.st_size);

@@ -30,7 +30,8 @@ impl Tokens {
         let told =
             index.chunks_exact(2).map(|word| usize::from(u16::from_le_bytes([word[0], word[1]])));
         let agree = told.take(TOKENS).eq(places.iter().map(|place| place.start));
-        agree.then(|| Self { table: table.to_vec(), places })
+        let short = places.iter().all(|place| place.len() <= LONGEST);
+        (agree && short).then(|| Self { table: table.to_vec(), places })
     }
 
     fn token(&self, byte: u8) -> &[u8] {
@@ -66,8 +67,11 @@ pub fn walk_names(
         name.clear();
         for &byte in bytes {
             name.extend_from_slice(tokens.token(byte));
+            if name.len() > LONGEST + 1 {
+                return None;
+            }
         }
-        let (&letter, name) = name.split_first().filter(|(_, name)| name.len() <= LONGEST)?;
+        let (&letter, name) = name.split_first()?;
         each(index, letter, name);
     }
     Some(names.len() - rest.len())
@@ -157,10 +161,7 @@ impl<'i> Tables<'i> {
     /// The tables in `image`, of whose token table the digits lie at `digits`.
     pub fn find(image: &'i [u8], digits: usize) -> Option<Self> {
         let (tokens, start, token_index) = tokens_at(image, digits)?;
-        // Before the tokens lie the markers, before those the names, and before those their number.
-        let numbers = (0..start / 4).rev().take(REACH / 4).map(|word| 4 * word);
-        let mut found = numbers.filter_map(|at| Some((at, names_after(image, at, &tokens)?)));
-        let (number, names) = found.next()?;
+        let (number, names) = names_before(image, start, &tokens)?;
         let count = word(image, number)? as usize;
         Some(Self { image, tokens, count, number, names, token_index })
     }
@@ -213,6 +214,9 @@ impl<'i> Tables<'i> {
 
 /// How far before its tokens a kernel may have its names: they take some MB.
 const REACH: usize = 8 << 20;
+/// How many places that look like the names' start are looked at closer: hostile ones could be
+/// everywhere.
+const MOST_TRIES: usize = 16;
 /// The letters that `nm` has for the symbols of a kernel.
 const LETTERS: &[u8] = b"aAbBdDrRtTvVwWnN";
 /// Each so many names, a marker tells where they stand.
@@ -232,19 +236,36 @@ fn tokens_at(image: &[u8], digits: usize) -> Option<(Tokens, usize, usize)> {
     })
 }
 
-/// Where the names start whose number stands at `number`: where their markers follow them.
-fn names_after(image: &[u8], number: usize, tokens: &Tokens) -> Option<usize> {
-    let count = word(image, number).filter(|count| PLAUSIBLE.contains(count))? as usize;
-    [8, 4].iter().find_map(|alignment| {
-        let start = (number + 4).next_multiple_of(*alignment);
-        let names = image.get(start..)?;
-        let mut letters = true;
-        let each = |_, letter: u8, _: &[u8]| letters &= LETTERS.contains(&letter);
-        let marked = walk_names(names, MARKED, tokens, each).filter(|_| letters)?;
-        let end = start + walk_names(names, count, tokens, |_, _, _| ())?;
-        let markers = end.next_multiple_of(*alignment);
-        let follow = word(image, markers)? == 0 && word(image, markers + 4)? as usize == marked;
-        follow.then_some(start)
+/// Where the number of the names and the names start, before the tokens at `end`: before those lie
+/// the markers, before those the names, and before those their number.
+fn names_before(image: &[u8], end: usize, tokens: &Tokens) -> Option<(usize, usize)> {
+    let numbers = (0..end / 4).rev().take(REACH / 4).map(|word| 4 * word);
+    let plausible =
+        numbers.filter(|at| word(image, *at).is_some_and(|count| PLAUSIBLE.contains(&count)));
+    let places = plausible.flat_map(|number| {
+        [8, 4].map(|alignment| (number, (number + 4).next_multiple_of(alignment)))
+    });
+    let begin =
+        places.filter(|(_, names)| image.get(*names..).is_some_and(|names| begins(names, tokens)));
+    begin.take(MOST_TRIES).find(|&(number, names)| names_end(image, number, names, tokens))
+}
+
+/// Whether the first of `names` have letters that a kernel's symbols can have.
+fn begins(names: &[u8], tokens: &Tokens) -> bool {
+    let mut letters = true;
+    let each = |_, letter: u8, _: &[u8]| letters &= LETTERS.contains(&letter);
+    walk_names(names, MARKED, tokens, each).is_some() && letters
+}
+
+/// Whether the names at `start`, whose number stands at `number`, end where their markers follow.
+fn names_end(image: &[u8], number: usize, start: usize, tokens: &Tokens) -> bool {
+    let names = image.get(start..).unwrap_or(&[]);
+    let walk = |count| walk_names(names, count, tokens, |_, _, _| ());
+    let count = word(image, number).unwrap_or(0) as usize;
+    let Some((marked, end)) = walk(MARKED).zip(walk(count)) else { return false };
+    [8, 4].iter().any(|alignment| {
+        let markers = (start + end).next_multiple_of(*alignment);
+        word(image, markers) == Some(0) && word(image, markers + 4) == Some(marked as u32)
     })
 }
 

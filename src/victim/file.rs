@@ -25,8 +25,10 @@ pub fn find(
 
 /// The program from the guest's page cache, or why it does not serve.
 fn of_guest(memory: &VictimMemory, exe: &str) -> Result<Result<ElfFile, String>, VictimError> {
-    let Some(file) = cached_file(memory.guest, memory.program()?)? else {
-        return Ok(Err(String::new()));
+    let file = match cached_file(memory.guest, memory.program()?) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(Err("; it is too large to be read from the guest, or the layouts do not tell of the page cache".to_owned())),
+        Err(error) => return Ok(Err(format!("; {error}"))),
     };
     let (pages, missing) = (file.bytes.len().div_ceil(super::PAGE as usize), file.missing);
     if missing > 0 {

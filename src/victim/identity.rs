@@ -41,9 +41,12 @@ fn by_bytes(view: &VirtualMemory, elf: &ElfFile, bias: u64) -> Identity {
         for into in (0..segment.file_size).step_by(PAGE as usize) {
             let offset = segment.file_offset.saturating_add(into);
             let expected = elf.bytes(offset, PAGE.min(segment.file_size - into));
+            if expected.is_empty() {
+                break;
+            }
             let at = segment.address.checked_add(bias).and_then(|start| start.checked_add(into));
             let mut found = vec![0; expected.len()];
-            if expected.is_empty() || at.is_none_or(|at| view.read(Gva(at), &mut found).is_err()) {
+            if at.is_none_or(|at| view.read(Gva(at), &mut found).is_err()) {
                 continue;
             }
             if found != expected {

@@ -139,10 +139,15 @@ impl<'g> VictimMemory<'g> {
         Ok(executable(self.guest, &self.task)?.unwrap_or_default())
     }
 
-    /// The `struct file` of its program.
+    /// The `struct file` that its program is mapped from. On an overlay file system, as containers
+    /// have it, that is not the one which the process was started from, but the real file behind
+    /// it; the program lies below its libraries.
     fn program(&self) -> Result<Gva, KernelError> {
         let at = field(self.mm, self.guest.kernel().layouts.mm.exe_file)?;
-        Ok(Gva(self.guest.kernel_memory().read_u64(at)?))
+        let started = Gva(self.guest.kernel_memory().read_u64(at)?);
+        let mut files = self.mappings.iter().filter_map(|mapping| mapping.file);
+        let first = files.clone().next();
+        Ok(if files.any(|file| file == started) { started } else { first.unwrap_or(started) })
     }
 }
 

@@ -345,6 +345,33 @@ fn refusals() {
     assert_eq!(live.guest_reads(child, number(&receipt["gva"]), 4), "06000000");
 }
 
+/// On an overlay, as containers have it, a program is mapped from another file than it was started
+/// from.
+#[test]
+fn a_program_on_an_overlay() {
+    let kernel = built("kernels/bookworm/vmlinuz");
+    let modules = fs::read_dir(built("kernels/bookworm/unpacked/lib/modules")).unwrap();
+    let version = modules.map(|folder| folder.unwrap().path()).next().unwrap();
+    let mut files = crate::common::files();
+    files.copy(&version.join("kernel/fs/overlayfs/overlay.ko"), "/overlay.ko").unwrap();
+    let guest = LabGuest::boot(&Setup::new(&kernel), &files).unwrap();
+    let mut live = Live { guest, map: system_map(&kernel) };
+    live.guest
+        .run(
+            "insmod /overlay.ko; mkdir -p /low /all /mnt; cp /holder-pie /low; \
+             mount -t tmpfs top /mnt; mkdir /mnt/up /mnt/work; mount -t overlay \
+             -o lowerdir=/low,upperdir=/mnt/up,workdir=/mnt/work all /all",
+        )
+        .unwrap();
+    let (pid, child) = live.start("/all/holder-pie");
+    let listed = live.vmfi(&["list", "--json"]).json();
+    let victim = &listed[0]["children"][0];
+    assert_eq!((&victim["pid"], &victim["exe"]), (&child.into(), &"/all/holder-pie".into()));
+    let read = ["read", &pid.to_string(), "value", "--json"];
+    assert_eq!(live.vmfi(&read).json()["value"], WRITTEN);
+    assert_eq!(live.with_memory_alone(&read).json()["value"], WRITTEN);
+}
+
 /// A program of which the guest has no symbols, or not all of it, is asked for.
 #[test]
 fn a_program_that_the_guest_does_not_have_whole() {
