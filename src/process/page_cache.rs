@@ -11,16 +11,16 @@ use crate::kernel::{KernelError, PageCacheLayout, field};
 const PAGE: u64 = 4096;
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 30;
-/// Slots of a node, and the bits that number them.
+/// Slots of a node.
 const SLOTS: u64 = 64;
-const SLOT_BITS: u32 = 6;
 /// Levels that 64 bits of page number can have.
 const DEPTH: usize = 11;
-/// An entry whose low bits are these is a node, or where it is small a sibling: a slot that says in
-/// which other one the entry stands.
+/// What an entry is shows from its low bits: 0 a page; these a node, or where it is small a sibling,
+/// a slot that says in which other one the entry stands; else a number, of a page that was evicted.
+const LOW_BITS: u64 = 3;
 const INTERNAL: u64 = 2;
-/// The entry is no page but a number: one that was evicted, or swapped out.
-const VALUE: u64 = 1;
+/// Up to here an internal entry is no node but a mark, such as XA_RETRY_ENTRY.
+const SPECIAL: u64 = 4096;
 
 /// A file's bytes, and how many pages of it are not there; those read as zero.
 pub struct CachedFile {
@@ -81,26 +81,26 @@ impl Cache<'_> {
         Ok(number.and_then(|number| number.checked_mul(PAGE)).map(Gpa))
     }
 
-    /// The `struct page` that the xarray has for `index`.
+    /// The `struct page` that the xarray has for `index`. The root covers no more numbers than it
+    /// must; without a node it is the entry of number 0.
     fn entry(&self, index: u64) -> Result<Option<Gva>, KernelError> {
         let mut entry = self.view.read_u64(self.root)?;
+        let mut covered = 1;
         for _ in 0..DEPTH {
-            if entry & 3 != INTERNAL || entry <= SLOTS << 2 {
-                let page = entry != 0 && entry & 3 != INTERNAL && entry & VALUE == 0;
-                return Ok(page.then_some(Gva(entry)));
+            if entry & LOW_BITS != INTERNAL || entry <= SPECIAL {
+                break;
             }
             let node = Gva(entry - INTERNAL);
             let shift = self.view.read_u32(field(node, self.layout.node_shift)?)? & 0xff;
             let Some(slot) = index.checked_shr(shift) else { return Ok(None) };
+            covered = covered.max(SLOTS.checked_shl(shift).unwrap_or(u64::MAX));
             entry = self.slot(node, slot % SLOTS)?;
-            if entry & 3 == INTERNAL && entry < SLOTS << 2 {
+            if entry & LOW_BITS == INTERNAL && entry < SLOTS << 2 {
                 entry = self.slot(node, entry >> 2)?;
             }
-            if shift == 0 || shift % SLOT_BITS != 0 {
-                break;
-            }
         }
-        Ok((entry != 0 && entry & 3 == 0).then_some(Gva(entry)))
+        let page = index < covered && entry != 0 && entry & LOW_BITS == 0;
+        Ok(page.then_some(Gva(entry)))
     }
 
     fn slot(&self, node: Gva, slot: u64) -> Result<u64, KernelError> {

@@ -389,6 +389,10 @@ fn a_program_that_the_guest_does_not_have_whole() {
     live.guest.run("cp /holder /part; truncate -s $(($(wc -c </holder) + 8192)) /part").unwrap();
     let (_, child) = live.start("/part");
     fails(&live, child, &["--victim", "/part", "; 2 of its "]);
+    // More of them than the numbers that the tree of its two pages covers.
+    live.guest.run("cp /wrapper /few; truncate -s 300000 /few").unwrap();
+    let (_, child) = live.start("/few sleep 1000");
+    fails(&live, child, &["--victim", "/few", "; 72 of its 74 "]);
     let (_, child) = live.start("/holder");
     let read = ["read", "--direct", &child.to_string(), "value", "--json"];
     assert_eq!(live.with_memory_alone(&read).json()["value"], WRITTEN);
