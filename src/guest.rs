@@ -144,7 +144,7 @@ fn layouts(
         return Ok(vec![(layout.clone(), regions.clone())]);
     }
     let ram = ram_size.or(source.size()).ok_or_else(|| source.unknown_size())?;
-    let others = Layout::all().filter(|_| given.is_none() || !source.is_device());
+    let others = Layout::tried().filter(|_| given.is_none() || !source.is_device());
     let mut different: Vec<(Layout, RegionMap)> = Vec::new();
     for layout in given.cloned().into_iter().chain(others) {
         let regions = layout.regions(ram)?;
@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn only_the_right_layout_agrees() {
         for ram in [3 * GIB, GIB / 2 * 7, 8 * GIB] {
-            for truth in Layout::all() {
+            for truth in Layout::tried() {
                 let ram_ranges = reported(&truth, ram);
-                for tried in Layout::all() {
+                for tried in Layout::tried() {
                     let regions = tried.regions(ram).unwrap();
                     let same = regions == truth.regions(ram).unwrap();
                     assert_eq!(agrees(&regions, &ram_ranges), same, "{truth} as {tried}, {ram}");

@@ -45,7 +45,7 @@ struct Facts {
     low: fn(u64) -> u64,
 }
 
-/// Every layout, in the order in which they are tried.
+/// Every layout, in the order of [`Layout::tried`].
 const LAYOUTS: [Facts; 5] = [
     Facts {
         layout: Layout::Q35,
@@ -70,9 +70,11 @@ const LAYOUTS: [Facts; 5] = [
 ];
 
 impl Layout {
-    /// Every layout, in the order in which they are tried when none is given.
-    pub fn all() -> impl Iterator<Item = Self> {
-        LAYOUTS.iter().map(|facts| facts.layout.clone())
+    /// Every layout, in the order in which they are tried when none is given. RAM that starts
+    /// elsewhere than at 0 is no x86-64 machine's, and no other's kernel is understood yet.
+    pub fn tried() -> impl Iterator<Item = Self> {
+        let tried = LAYOUTS.iter().filter(|facts| facts.start == Gpa(0));
+        tried.map(|facts| facts.layout.clone())
     }
 
     /// The regions of a guest with `ram` bytes.
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for layout in Layout::all() {
+        for layout in LAYOUTS.iter().map(|facts| &facts.layout) {
             assert_eq!(layout.to_string().parse(), Ok(layout.clone()));
         }
         assert!("nonsense".parse::<Layout>().unwrap_err().contains("q35, pc, flat"));
