@@ -7,10 +7,11 @@ use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::process::{ProcessError, ProcessTree, Task, executable, still_runs, tasks};
 use crate::site::SiteError;
-use crate::symbols::MapFile;
+use crate::symbols::{ElfFile, MapFile};
 use crate::victim::{self, Program, Victim, VictimError, VictimMemory};
 use anyhow::Context;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How often a victim that is changing is looked at.
@@ -36,11 +37,12 @@ pub struct Choice {
 
 /// Where a victim's symbols are.
 pub enum Symbols {
-    /// In its program: this file, or one in this folder; else as the guest has it, or one in the
-    /// current folder.
-    Program(Option<PathBuf>),
-    /// In a map file.
-    Map(PathBuf),
+    /// In this file, read once for all that is looked at.
+    File(Rc<Program>),
+    /// In the program, a file of this folder.
+    Folder(PathBuf),
+    /// In the program as the guest has it, or else a file of the current folder.
+    Guest,
 }
 
 /// The victim, and where it has the symbol asked for.
@@ -169,12 +171,28 @@ impl Choice {
 }
 
 impl Symbols {
-    /// The file for the program of `memory`, which the guest knows as `exe`.
-    fn open(&self, memory: &VictimMemory, exe: &str) -> Result<Program, VictimError> {
-        Ok(match self {
-            Self::Program(given) => Program::Elf(victim::find(given.as_deref(), memory, exe)?),
-            Self::Map(path) => Program::Map(MapFile::read(path)?),
+    /// In `program`, a file or a folder, where it is given.
+    pub fn of_program(program: Option<&Path>) -> Result<Self, VictimError> {
+        Ok(match program {
+            Some(folder) if folder.is_dir() => Self::Folder(folder.to_owned()),
+            Some(file) => Self::File(Rc::new(Program::Elf(ElfFile::read(file)?))),
+            None => Self::Guest,
         })
+    }
+
+    /// In the map file at `path`.
+    pub fn of_map(path: &Path) -> Result<Self, VictimError> {
+        Ok(Self::File(Rc::new(Program::Map(MapFile::read(path)?))))
+    }
+
+    /// The file for the program of `memory`, which the guest knows as `exe`.
+    fn open(&self, memory: &VictimMemory, exe: &str) -> Result<Rc<Program>, VictimError> {
+        let program = match self {
+            Self::File(program) => return Ok(Rc::clone(program)),
+            Self::Folder(folder) => victim::in_folder(folder, exe)?,
+            Self::Guest => victim::of_guest(memory, exe)?,
+        };
+        Ok(Rc::new(Program::Elf(program)))
     }
 }
 

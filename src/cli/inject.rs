@@ -80,7 +80,7 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
         dry_run: args.dry_run,
     };
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
-    inject_into(&guest, &args.victim.choice(guest_args), &order, json)
+    inject_into(&guest, &args.victim.choice(guest_args)?, &order, json)
 }
 
 /// Finds the victim, injects, and prints the receipt.

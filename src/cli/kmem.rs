@@ -25,6 +25,7 @@ use crate::symbols::MapFile;
 use crate::victim::{Program, Victim, VictimMemory, told_child};
 use clap::{Args, Parser};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Lists the wrappers in a guest, or injects a fault into a wrapper's child
 #[derive(Parser)]
@@ -162,7 +163,7 @@ fn run(
         // A launcher is no victim, so what it has started counts too.
         preferred: told(&guest, args, &guest_args.wrapper_name)?,
         direct: false,
-        symbols: Symbols::Map(args.victim_map.to_owned()),
+        symbols: Symbols::of_map(args.victim_map)?,
     };
     inject_into(&guest, &choice, &order, json)
 }
@@ -172,7 +173,7 @@ fn told(guest: &Guest, args: &Arguments, wrapper_name: &str) -> anyhow::Result<O
     let tree = ProcessTree::new(tasks(guest)?);
     let task = tree.wrapper(args.wrapper, wrapper_name)?.clone();
     let map = Program::Map(MapFile::read(args.wrapper_map)?);
-    let wrapper = Victim::open(VictimMemory::open(guest, task)?, map)?;
+    let wrapper = Victim::open(VictimMemory::open(guest, task)?, Rc::new(map))?;
     match told_child(&wrapper)? {
         Some(0) => Err(ProcessError::NoChild(args.wrapper).into()),
         child => Ok(child),

@@ -35,7 +35,7 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
     let asked = args.num_bytes.map(size).transpose()?;
     let offset = number::offset(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
-    let choice = args.victim.choice(guest_args);
+    let choice = args.victim.choice(guest_args)?;
     let (site, bytes) = choice.with_victim(&guest, &args.symbol, |found| {
         let own = if found.size == 0 { DEFAULT_SIZE } else { found.size.min(LIMIT) };
         let gva = at_offset(&args.symbol, found.symbol, offset)?;

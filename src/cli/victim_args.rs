@@ -5,6 +5,7 @@ use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use crate::address::Gva;
+use crate::victim::VictimError;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -29,19 +30,19 @@ pub struct VictimArgs {
 
 impl VictimArgs {
     /// Which process is meant, and where its symbols are.
-    pub fn choice(&self, guest_args: &GuestArgs) -> Choice {
+    pub fn choice(&self, guest_args: &GuestArgs) -> Result<Choice, VictimError> {
         let symbols = match &self.victim_map {
-            Some(map) => Symbols::Map(map.clone()),
-            None => Symbols::Program(self.victim.clone()),
+            Some(map) => Symbols::of_map(map)?,
+            None => Symbols::of_program(self.victim.as_deref())?,
         };
-        Choice {
+        Ok(Choice {
             pid: self.pid,
             wrapper_name: guest_args.wrapper_name.clone(),
             child: self.child,
             preferred: None,
             direct: self.direct,
             symbols,
-        }
+        })
     }
 }
 

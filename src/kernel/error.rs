@@ -87,7 +87,7 @@ pub enum KernelError {
     #[error(
         "init_task at {0} has its name but not all of the first task: RAM is cut off (check --ram-size), the guest is still booting, this is an earlier guest's kernel, or --layouts is of another"
     )]
-    OtherLayouts(Gva),
+    NotTheFirstTask(Gva),
     /// A structure of the kernel is not what it must be.
     #[error("the guest kernel's {what} at {at} is damaged; try again")]
     Damaged {

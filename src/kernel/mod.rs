@@ -51,8 +51,8 @@ pub struct Kernel {
 
 impl Kernel {
     /// Finds the kernel that runs in `memory`, and proves it: its own page tables map the banner
-    /// back to where it was found, and its first task is one. Where nothing is given, symbols are those of
-    /// the kernel's own kallsyms, and `layouts` those of its own BTF.
+    /// back to where it was found, and its first task is one. Where nothing is given, symbols are
+    /// those of the kernel's own kallsyms, and `layouts` those of its own BTF.
     pub fn find(
         memory: &dyn GuestMemory,
         symbols: Option<&Arc<Symbols>>,
@@ -72,7 +72,7 @@ impl Kernel {
         located: Located,
         layouts: Option<&Layouts>,
     ) -> Result<Self, KernelError> {
-        let layouts = prove(memory, symbols, &located, layouts)?;
+        let layouts = prove_first_task(memory, symbols, &located, layouts)?;
         let view = VirtualMemory { memory, space: located.space };
         let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
         let (banner, symbols) = (sanitized(&banner), Arc::clone(symbols));
@@ -169,7 +169,7 @@ impl Kernel {
 }
 
 /// Has the layouts and checks that `init_task` is a task: the last steps of the proof.
-fn prove(
+fn prove_first_task(
     memory: &dyn GuestMemory,
     symbols: &Symbols,
     located: &Located,
@@ -186,7 +186,7 @@ fn prove(
         return Err(KernelError::BadInitTask { at: init_task, comm: sanitized(&comm) });
     }
     if !first_task(&view, &layouts.task, init_task)? {
-        return Err(KernelError::OtherLayouts(init_task));
+        return Err(KernelError::NotTheFirstTask(init_task));
     }
     Ok(layouts)
 }

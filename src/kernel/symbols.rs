@@ -1,5 +1,5 @@
-//! The handful of the kernel's symbols that are used, from its System.map or a copy of its
-//! /proc/kallsyms.
+//! The handful of the kernel's symbols that are used: from its System.map, a copy of its
+//! /proc/kallsyms, or its own tables in RAM.
 
 use super::KernelError;
 use crate::address::Gva;
@@ -53,7 +53,7 @@ impl Symbols {
         }
     }
 
-    /// The file's path.
+    /// The file's path, or in words where else they come from.
     pub fn path(&self) -> &Path {
         &self.path
     }

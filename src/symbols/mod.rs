@@ -1,4 +1,5 @@
-//! Symbol tables by name: ELF files, and what `nm` and `/proc/kallsyms` print.
+//! Symbol tables by name: ELF files, what `nm` and `/proc/kallsyms` print, and the tables that a
+//! kernel carries of itself.
 
 mod demangle;
 mod elf;

@@ -35,7 +35,8 @@ impl Profile {
     /// Reads a profile's text.
     pub fn parse(text: &str) -> Result<Self, TypesError> {
         let damaged = |error: toml::de::Error| {
-            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            let before = |at: usize| text.bytes().take(at).filter(|&byte| byte == b'\n').count();
+            let line = error.span().map(|span| 1 + before(span.start));
             let line = line.map(|line| format!(" in line {line}")).unwrap_or_default();
             TypesError::Damaged("profile", format!("{}{line}", error.message()))
         };

@@ -5,43 +5,35 @@ use crate::process::cached_file;
 use crate::symbols::ElfFile;
 use std::path::{Path, PathBuf};
 
-/// The program of `memory`, which the guest knows as `exe`: the file `given`, or in the folder
-/// `given`; else as the guest has it in its page cache; else in the current folder. That a file is
-/// the same program is proved later, so one of the right name is enough.
-pub fn find(
-    given: Option<&Path>,
-    memory: &VictimMemory,
-    exe: &str,
-) -> Result<ElfFile, VictimError> {
-    match given {
-        Some(path) if !path.is_dir() => Ok(ElfFile::read(path)?),
-        Some(folder) => in_folder(folder, exe, String::new()),
-        None => match of_guest(memory, exe)? {
-            Ok(program) => Ok(program),
-            Err(why) => in_folder(Path::new("."), exe, why),
-        },
-    }
+/// The program of `memory`, which the guest knows as `exe`, as it has it in its page cache; where
+/// that does not serve, from the current folder.
+pub fn of_guest(memory: &VictimMemory, exe: &str) -> Result<ElfFile, VictimError> {
+    from_page_cache(memory, exe).or_else(|why| find(Path::new("."), exe, why))
+}
+
+/// The guest's program `exe` from `folder`. That it is the same program is proved later, so a file
+/// of the right name is enough.
+pub fn in_folder(folder: &Path, exe: &str) -> Result<ElfFile, VictimError> {
+    find(folder, exe, String::new())
 }
 
 /// The program from the guest's page cache, or why it does not serve.
-fn of_guest(memory: &VictimMemory, exe: &str) -> Result<Result<ElfFile, String>, VictimError> {
-    let file = match cached_file(memory.guest, memory.program()?) {
-        Ok(Some(file)) => file,
-        Ok(None) => return Ok(Err("; it is too large to be read from the guest, or the layouts do not tell of the page cache".to_owned())),
-        Err(error) => return Ok(Err(format!("; {error}"))),
-    };
+fn from_page_cache(memory: &VictimMemory, exe: &str) -> Result<ElfFile, String> {
+    let told = |error: &dyn ToString| format!("; {}", error.to_string());
+    let program = memory.program().map_err(|error| told(&error))?;
+    let file = cached_file(memory.guest, program).map_err(|error| told(&error))?;
+    let file = file.ok_or("; the guest's is too large, or the layouts have no page cache")?;
     let (pages, missing) = (file.bytes.len().div_ceil(super::PAGE as usize), file.missing);
     if missing > 0 {
-        return Ok(Err(format!("; {missing} of its {pages} pages are not in the guest's memory")));
+        return Err(format!("; {missing} of its {pages} pages are not in the guest's memory"));
     }
-    Ok(match ElfFile::parse(&PathBuf::from(format!("the guest's {exe}")), file.bytes) {
-        Ok(program) if program.stripped() => Err("; the guest's is stripped".to_owned()),
-        Ok(program) => Ok(program),
-        Err(error) => Err(format!("; {error}")),
-    })
+    let path = PathBuf::from(format!("the guest's {exe}"));
+    let program = ElfFile::parse(&path, file.bytes).map_err(|error| told(&error))?;
+    if program.stripped() { Err("; the guest's is stripped".to_owned()) } else { Ok(program) }
 }
 
-fn in_folder(folder: &Path, exe: &str, why: String) -> Result<ElfFile, VictimError> {
+/// Finds `exe` in `folder`; where it is not there, `why` tells why it was looked for.
+fn find(folder: &Path, exe: &str, why: String) -> Result<ElfFile, VictimError> {
     let looked_at = places(folder, exe);
     match looked_at.iter().find(|path| path.is_file()) {
         Some(path) => Ok(ElfFile::read(path)?),
@@ -67,7 +59,7 @@ mod tests {
     fn looks_in_a_folder_by_name_and_by_path() {
         let own = std::env::current_exe().unwrap();
         let (folder, name) = (own.parent().unwrap(), own.file_name().unwrap());
-        let find = |folder: &Path, exe: &str| in_folder(folder, exe, String::new()).unwrap();
+        let find = |folder: &Path, exe: &str| in_folder(folder, exe).unwrap();
         let exe = format!("/opt/app/{}", name.to_str().unwrap());
         assert_eq!(find(folder, &exe).path(), own);
         assert_eq!(find(Path::new("/"), own.to_str().unwrap()).path(), own);
@@ -76,7 +68,7 @@ mod tests {
     #[test]
     fn says_where_it_looked_and_why() {
         let folder = tempfile::tempdir().unwrap();
-        let error = in_folder(folder.path(), "/bin/app", "; it is not there".to_owned());
+        let error = find(folder.path(), "/bin/app", "; it is not there".to_owned());
         let error = error.err().unwrap().to_string();
         for word in ["--victim", "/bin/app", "not there", folder.path().to_str().unwrap()] {
             assert!(error.contains(word), "{error}");

@@ -7,7 +7,7 @@ mod loaded;
 mod program;
 mod wrapper;
 
-pub use file::find;
+pub use file::{in_folder, of_guest};
 pub use program::Program;
 pub use wrapper::told_child;
 
@@ -21,6 +21,7 @@ use crate::kernel::{KernelError, field};
 use crate::process::{Mapping, ProcessError, Task, executable, maps};
 use crate::symbols::{ElfFile, MapFile, SymbolError};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 const PAGE: u64 = 4096;
 
@@ -164,7 +165,7 @@ fn no_memory(task: &Task) -> ProcessError {
 pub struct Victim<'g> {
     /// Its memory.
     pub memory: VictimMemory<'g>,
-    program: Program,
+    program: Rc<Program>,
     /// What the loader added to every address of the file.
     bias: u64,
     /// What its header says, where nothing but a map was given.
@@ -173,21 +174,25 @@ pub struct Victim<'g> {
 
 impl<'g> Victim<'g> {
     /// Proves that the program in `memory` is `program`.
-    pub fn open(memory: VictimMemory<'g>, program: Program) -> Result<Self, VictimError> {
-        match program {
-            Program::Elf(elf) => Self::with_elf(memory, elf),
-            Program::Map(map) => Self::with_map(memory, map),
+    pub fn open(memory: VictimMemory<'g>, program: Rc<Program>) -> Result<Self, VictimError> {
+        match &*program {
+            Program::Elf(elf) => Self::with_elf(memory, elf, Rc::clone(&program)),
+            Program::Map(map) => Self::with_map(memory, map, Rc::clone(&program)),
         }
     }
 
-    fn with_elf(memory: VictimMemory<'g>, elf: ElfFile) -> Result<Self, VictimError> {
-        let bias = load_bias(&memory, &elf)?;
+    fn with_elf(
+        memory: VictimMemory<'g>,
+        elf: &ElfFile,
+        program: Rc<Program>,
+    ) -> Result<Self, VictimError> {
+        let bias = load_bias(&memory, elf)?;
         let identity = bias.map_or_else(
             || Identity::Other("nothing is mapped where its first segment would be".to_owned()),
-            |bias| identity::compare(memory.view(), &elf, bias),
+            |bias| identity::compare(memory.view(), elf, bias),
         );
         let bias = bias.unwrap_or(0);
-        let victim = Self { memory, program: Program::Elf(elf), bias, loaded: None };
+        let victim = Self { memory, program, bias, loaded: None };
         match identity {
             Identity::Same => Ok(victim),
             Identity::Other(how) => Err(victim.another_program(how)?),
@@ -199,10 +204,14 @@ impl<'g> Victim<'g> {
     }
 
     /// A map has no bytes to compare, but what it says of the program's ends must be so.
-    fn with_map(memory: VictimMemory<'g>, map: MapFile) -> Result<Self, VictimError> {
+    fn with_map(
+        memory: VictimMemory<'g>,
+        map: &MapFile,
+        program: Rc<Program>,
+    ) -> Result<Self, VictimError> {
         let loaded = Loaded::read(&memory)?;
-        let (differs, bias) = (loaded.differs(&map), loaded.bias);
-        let victim = Self { memory, program: Program::Map(map), bias, loaded: Some(loaded) };
+        let (differs, bias) = (loaded.differs(map), loaded.bias);
+        let victim = Self { memory, program, bias, loaded: Some(loaded) };
         match differs {
             None => Ok(victim),
             Some(how) => Err(victim.another_program(how)?),
