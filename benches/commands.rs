@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use vmfi::cache::Cache;
 use vmfi::guest::{Guest, GuestOptions};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
@@ -92,6 +93,7 @@ impl Bench {
             system_map: Some(self.map.clone()),
             layouts: None,
             access: Access::Read,
+            cache: Cache::none(),
         };
         let guest = Guest::open(&options)?;
         let mut all = tasks(&guest)?.into_iter();

@@ -41,7 +41,7 @@ struct Rejected {
 }
 
 pub fn run(_: &ProbeArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
-    let guest = guest_args.open(Access::Read)?;
+    let guest = guest_args.open_afresh(Access::Read)?;
     let tree = ProcessTree::new(tasks(&guest)?);
     let wrappers = tree.wrappers(&guest_args.wrapper_name).count();
     let found = found(&guest, tree.all().len(), wrappers)?;

@@ -10,8 +10,6 @@ use std::ops::Range;
 
 /// What KASLR moves the kernel by is a multiple of this.
 const ALIGNMENT: u64 = 2 << 20;
-/// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
-const MOST_NOTES: usize = 16;
 /// More symbols than any kernel has: those of today have some 150,000.
 const MOST_SYMBOLS: u32 = 1 << 20;
 /// A token table has some 1000 bytes.
@@ -23,16 +21,22 @@ const ALL_NAMES: usize = 64 << 20;
 /// The piece of an image that holds all tables, before and after the tokens.
 const BEFORE: u64 = 16 << 20;
 const AFTER: u64 = 8 << 20;
+/// From its text on, an image has its tables within so many bytes.
+const IMAGE: u64 = 128 << 20;
 
-/// The symbols of every kernel in RAM that says where its tables are.
-pub fn told(memory: &dyn GuestMemory) -> Vec<Symbols> {
-    let notes = VmCoreInfo::all(memory);
-    notes.iter().take(MOST_NOTES).filter_map(|note| of_note(memory, note)).collect()
+/// The symbols of the kernel that wrote `note`, whose tables lie where it says, or show by their
+/// form in its image: `None` where neither is so any more.
+pub fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
+    told(memory, note).or_else(|| {
+        let text = note.place("_stext")?;
+        let image = text..text.checked_add(IMAGE)?;
+        by_form(memory, &image).pop()
+    })
 }
 
 /// The symbols of the kernel that wrote `note`: `None` unless its tables are where it says.
-fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
-    let tables = Told { memory, note, phys_base: note.number("phys_base")? };
+fn told(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
+    let tables = Told { memory, note };
     let tokens = Tokens::new(
         &tables.read("kallsyms_token_table", TOKEN_TABLE)?,
         &tables.read("kallsyms_token_index", TOKEN_INDEX)?,
@@ -65,19 +69,12 @@ fn named(
 struct Told<'m> {
     memory: &'m dyn GuestMemory,
     note: &'m VmCoreInfo,
-    phys_base: i64,
 }
 
 impl Told<'_> {
-    /// Where the kernel's symbol `name` lies.
-    fn at(&self, name: &str) -> Option<Gpa> {
-        let into = self.note.symbol(name)?.checked_sub(KERNEL_IMAGE.0)?;
-        Gpa(into).checked_offset(self.phys_base)
-    }
-
     /// `length` bytes from `name` on.
     fn read(&self, name: &str, length: usize) -> Option<Buffer> {
-        let at = self.at(name)?;
+        let at = self.note.place(name)?;
         let mut bytes = Buffer::new(length);
         self.memory.read(at, &mut bytes).ok()?;
         Some(bytes)
@@ -100,9 +97,12 @@ impl Told<'_> {
     }
 }
 
-/// The symbols of every kernel image in RAM whose tables are told by their form. Reads all of RAM.
-pub fn by_form(memory: &dyn GuestMemory) -> Vec<Symbols> {
-    memory.backed().into_iter().flat_map(|run| of_run(memory, &run)).collect()
+/// The symbols of every kernel image `within` RAM whose tables are told by their form. Reads all of
+/// it.
+pub fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
+    let part = |run: Range<Gpa>| run.start.max(within.start)..run.end.min(within.end);
+    let parts = memory.backed().into_iter().map(part).filter(|part| !part.is_empty());
+    parts.flat_map(|part| of_run(memory, &part)).collect()
 }
 
 fn of_run(memory: &dyn GuestMemory, run: &Range<Gpa>) -> Vec<Symbols> {
