@@ -260,6 +260,7 @@ mod tests {
             (0..region.length).step_by(BLOCK as usize).map(|into| Region {
                 gpa: Gpa(region.gpa.0 + into),
                 length: BLOCK.min(region.length - into),
+                source: region.source,
                 offset: region.offset + into,
             })
         });

@@ -273,7 +273,7 @@ fn receipt(
         before,
         after,
         read_back,
-        atomic: words(site).len() == 1,
+        atomic: words(site).len() == 1 && victim.guest.memory().atomic(site.start().gpa),
         seed: order.seed,
         time: jiff::Timestamp::now().to_string(),
         monotonic_ns: now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64,
@@ -287,7 +287,7 @@ mod tests {
     use crate::site::Piece;
 
     fn image() -> Image {
-        let region = Region { gpa: Gpa(0), length: 0x4000, offset: 0 };
+        let region = Region { gpa: Gpa(0), length: 0x4000, source: 0, offset: 0 };
         let image = Image::new(RegionMap::new(vec![region]).unwrap());
         image.write(Gpa(0x0ff0), &(0x10..0x40).collect::<Vec<u8>>()).unwrap();
         image

@@ -76,6 +76,7 @@ fn parse_region(text: &str) -> Result<Region, String> {
     Ok(Region {
         gpa: Gpa(parse_place(gpa)?),
         length: parse_size(length)?,
+        source: 0,
         offset: parse_place(offset)?,
     })
 }

@@ -63,7 +63,7 @@ mod tests {
     use crate::memory::{Image, Region, RegionMap};
 
     fn image(notes: &[(u64, &[u8])]) -> Image {
-        let region = Region { gpa: Gpa(0), length: 0x8000, offset: 0 };
+        let region = Region { gpa: Gpa(0), length: 0x8000, source: 0, offset: 0 };
         let image = Image::new(RegionMap::new(vec![region]).unwrap());
         for (at, text) in notes {
             let header = [&[11, 0, 0, 0][..], &(text.len() as u32).to_le_bytes(), NAME].concat();

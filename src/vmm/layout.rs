@@ -85,9 +85,9 @@ impl Layout {
         let facts = self.facts();
         let low = facts.map_or(ram, |facts| (facts.low)(ram));
         let gpa = facts.map_or(Gpa(0), |facts| facts.start);
-        let mut regions = vec![Region { gpa, length: low, offset: 0 }];
+        let mut regions = vec![Region { gpa, length: low, source: 0, offset: 0 }];
         if low < ram {
-            regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, offset: low });
+            regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, source: 0, offset: low });
         }
         RegionMap::new(regions)
     }
