@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use vmfi::guest::{Guest, GuestOptions};
+use vmfi::guest::{Guest, GuestOptions, RamOf};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
 use vmfi::process::tasks;
@@ -86,7 +86,7 @@ impl Bench {
     /// The C program for the place of `receipt`.
     fn peer(&self, receipt: &Value) -> Result<Vec<String>> {
         let options = GuestOptions {
-            memory: self.guest.ram(),
+            memory: RamOf::Path(self.guest.ram()),
             ram_size: None,
             layout: None,
             system_map: Some(self.map.clone()),

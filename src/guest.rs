@@ -4,8 +4,8 @@
 use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols};
-use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
-use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout};
+use crate::memory::{self, Access, GuestMemory, MemoryError, RamSource, RegionMap};
+use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout, Vm, VmError};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,12 +14,21 @@ use std::sync::Arc;
 /// MiB with others.
 const FIRMWARE_RESERVES: u64 = 64 << 20;
 
+/// Where a guest's RAM is.
+#[derive(Clone, Debug)]
+pub enum RamOf {
+    /// In this file, or on this character device.
+    Path(PathBuf),
+    /// Where this VM has it.
+    Vm(Arc<dyn Vm>),
+}
+
 /// What is told about a guest.
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
-    /// The RAM file, or the character device.
-    pub memory: PathBuf,
-    /// Bytes of RAM, where they are not the file's size.
+    /// Where its RAM is.
+    pub memory: RamOf,
+    /// Bytes of RAM, where they are not the file's size. A VM knows how much it has.
     pub ram_size: Option<u64>,
     /// How RAM is laid out; found out where it is not given.
     pub layout: Option<RamLayout>,
@@ -32,11 +41,11 @@ pub struct GuestOptions {
 }
 
 impl GuestOptions {
-    /// What the VMM's list says, where one is named.
-    fn listed(&self) -> Result<Option<PalaciosRam>, PalaciosError> {
+    /// The layout given by itself.
+    fn layout(&self) -> Option<&Layout> {
         match &self.layout {
-            Some(RamLayout::Palacios(list)) => PalaciosRam::read(list, &self.memory).map(Some),
-            _ => Ok(None),
+            Some(RamLayout::Known(layout)) => Some(layout),
+            _ => None,
         }
     }
 }
@@ -50,6 +59,9 @@ pub enum GuestError {
     /// The VMM's list does not tell where it is.
     #[error(transparent)]
     Palacios(#[from] PalaciosError),
+    /// The running VM does not tell where it is.
+    #[error(transparent)]
+    Vm(#[from] VmError),
     /// Its kernel is not understood.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -69,6 +81,11 @@ pub enum GuestError {
         /// What the kernel says.
         proved: Layout,
     },
+    /// Several ways to put the VM's RAM together look right to the kernel.
+    #[error(
+        "the layout {0} is not proved: the VM has several pieces of RAM of equal size, and the guest's kernel does not tell them apart; give --qemu its QMP socket"
+    )]
+    Ambiguous(Layout),
 }
 
 /// A guest whose memory is mapped and whose kernel is understood.
@@ -76,29 +93,35 @@ pub struct Guest {
     memory: Box<dyn GuestMemory>,
     layout: Layout,
     kernel: Kernel,
-    /// What was mapped, where a list told it.
-    listed: Option<PalaciosRam>,
+    keeper: Keeper,
 }
 
 impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
-        let listed = options.listed()?;
-        let memory = listed.as_ref().map_or(options.memory.as_path(), PalaciosRam::source);
-        let source = RamSource::open(memory, options.access)?;
-        let given = match &options.layout {
-            Some(RamLayout::Known(layout)) => Some(layout.clone()),
-            _ => listed.as_ref().map(PalaciosRam::layout),
-        };
+        let found = FoundRam::of(options)?;
+        let opened = Self::prove(options, &found);
+        // Of a VM that ends meanwhile, whatever was read makes no sense.
+        opened.map_err(|error| found.keeper.still_there().err().unwrap_or(error))
+    }
+
+    fn prove(options: &GuestOptions, ram: &FoundRam) -> Result<Self, GuestError> {
         let symbols = options.system_map.as_deref().map(Symbols::read).transpose()?.map(Arc::new);
         let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
+        let told = Told { symbols: symbols.as_ref(), members: members.as_ref() };
         let mut failed = None;
-        for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
-            let memory = source.map(regions)?;
-            match understand(memory.as_ref(), symbols.as_ref(), members.as_ref(), &layout) {
-                Ok(kernel) => {
-                    accept(given.as_ref(), &layout)?;
-                    return Ok(Self { memory, layout, kernel, listed });
+        let mut candidates = ram.candidates.iter();
+        while let Some(candidate) = candidates.next() {
+            match ram.understand(candidate, &told) {
+                Ok((memory, kernel)) => {
+                    let alike = |(_, other): &&(_, RegionMap)| same_places(other, &candidate.1);
+                    if candidates.filter(alike).any(|other| ram.understand(other, &told).is_ok()) {
+                        return Err(GuestError::Ambiguous(candidate.0.clone()));
+                    }
+                    let layout = ram.keeper.named(&candidate.0, memory.regions());
+                    ram.accept(&layout, memory.regions())?;
+                    log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
+                    return Ok(Self { memory, layout, kernel, keeper: ram.keeper.clone() });
                 }
                 Err(error) => failed = Some(further(failed, error)),
             }
@@ -116,10 +139,9 @@ impl Guest {
         &self.layout
     }
 
-    /// Asks the VMM anew, where a list told where RAM lies: an error unless RAM still is where it
-    /// was mapped.
-    pub fn ram_still_there(&self) -> Result<(), PalaciosError> {
-        self.listed.as_ref().map_or(Ok(()), PalaciosRam::still_holds)
+    /// Asks the VMM anew, where one is known: an error unless RAM still is where it was mapped.
+    pub fn ram_still_there(&self) -> Result<(), GuestError> {
+        self.keeper.still_there()
     }
 
     /// The kernel.
@@ -130,6 +152,131 @@ impl Guest {
     /// Memory as the kernel sees it.
     pub fn kernel_memory(&self) -> VirtualMemory<'_> {
         VirtualMemory { memory: self.memory.as_ref(), space: self.kernel.space() }
+    }
+}
+
+/// Who may move or end the guest's RAM.
+#[derive(Clone, Debug)]
+enum Keeper {
+    /// Nobody is known.
+    Nobody,
+    /// A Palacios host, whose list told what was mapped.
+    Palacios(PalaciosRam),
+    /// The VM.
+    Vm(Arc<dyn Vm>),
+}
+
+impl Keeper {
+    fn still_there(&self) -> Result<(), GuestError> {
+        match self {
+            Self::Palacios(list) => Ok(list.still_holds()?),
+            Self::Vm(vm) if !vm.process().still_runs() => {
+                Err(VmError::Ended(vm.process().pid).into())
+            }
+            Self::Nobody | Self::Vm(_) => Ok(()),
+        }
+    }
+
+    /// `layout` by its name, where QEMU told `regions` and a machine type has just these.
+    fn named(&self, layout: &Layout, regions: &RegionMap) -> Layout {
+        let of_vm = matches!(self, Self::Vm(_)) && matches!(layout, Layout::Regions(_));
+        let has_these = |known: &Layout| {
+            known.regions(regions.ram_length()).is_ok_and(|other| same_places(&other, regions))
+        };
+        Layout::tried().filter(|_| of_vm).find(has_these).unwrap_or(layout.clone())
+    }
+}
+
+/// Whether both are the same guest-physical addresses, wherever those lie.
+fn same_places(one: &RegionMap, other: &RegionMap) -> bool {
+    one.runs() == other.runs()
+}
+
+/// RAM that was found, and how it may be laid out.
+struct FoundRam {
+    sources: Vec<RamSource>,
+    candidates: Vec<(Layout, RegionMap)>,
+    /// What the user or a list says of the layout.
+    given: Option<Layout>,
+    keeper: Keeper,
+}
+
+/// What the user told of the kernel.
+struct Told<'a> {
+    symbols: Option<&'a Arc<Symbols>>,
+    members: Option<&'a Layouts>,
+}
+
+impl FoundRam {
+    fn of(options: &GuestOptions) -> Result<Self, GuestError> {
+        let path = match &options.memory {
+            RamOf::Vm(vm) => return Self::of_vm(vm, options),
+            RamOf::Path(path) => path,
+        };
+        let listed = match &options.layout {
+            Some(RamLayout::Palacios(list)) => Some(PalaciosRam::read(list, path)?),
+            _ => None,
+        };
+        let source =
+            RamSource::open(listed.as_ref().map_or(path, PalaciosRam::source), options.access)?;
+        let given = listed.as_ref().map(PalaciosRam::layout).or(options.layout().cloned());
+        let candidates = layouts(given.as_ref(), options.ram_size, &source)?;
+        let keeper = listed.map_or(Keeper::Nobody, Keeper::Palacios);
+        Ok(Self { sources: vec![source], candidates, given, keeper })
+    }
+
+    fn of_vm(vm: &Arc<dyn Vm>, options: &GuestOptions) -> Result<Self, GuestError> {
+        let ram = vm.ram()?;
+        let sources = ram.sources.iter().map(|source| source.open(options.access));
+        let sources = sources.collect::<Result<_, _>>()?;
+        let (given, keeper) = (options.layout().cloned(), Keeper::Vm(Arc::clone(vm)));
+        Ok(Self { sources, candidates: ram.candidates, given, keeper })
+    }
+
+    /// The layout that is proved must be the one given, where one was. What a VM's lies in is the
+    /// VM's affair: there the same places are the same layout.
+    fn accept(&self, proved: &Layout, regions: &RegionMap) -> Result<(), GuestError> {
+        let Some(given) = self.given.as_ref().filter(|given| *given != proved) else {
+            return Ok(());
+        };
+        let of_vm = matches!(self.keeper, Keeper::Vm(_));
+        if of_vm && same_places(&given.regions(regions.ram_length())?, regions) {
+            return Ok(());
+        }
+        Err(GuestError::OtherLayout { given: given.clone(), proved: proved.clone() })
+    }
+
+    /// The kernel of RAM laid out as `candidate`, which it must prove.
+    fn understand(
+        &self,
+        (layout, regions): &(Layout, RegionMap),
+        told: &Told,
+    ) -> Result<(Box<dyn GuestMemory>, Kernel), GuestError> {
+        let memory = memory::map(&self.sources, regions.clone())?;
+        let kernel =
+            Kernel::find(memory.as_ref(), told.symbols, told.members).map_err(missing_ram)?;
+        let ram = kernel::system_ram(&kernel, memory.as_ref()).map_err(missing_ram)?;
+        if ram.is_empty() {
+            return Err(KernelError::Booting.into());
+        }
+        let used = self.used(regions, &ram);
+        if !agrees(&used, &ram) {
+            return Err(GuestError::LayoutNotProved(layout.clone()));
+        }
+        let memory = if used == *regions { memory } else { memory::map(&self.sources, used)? };
+        Ok((memory, kernel))
+    }
+
+    /// Those of `regions` that the kernel, to whom `ram` is RAM, uses. A VM may have more: video
+    /// memory, or a DIMM that nobody has put to use.
+    fn used(&self, regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> RegionMap {
+        let touches =
+            |range: &RangeInclusive<Gpa>, start, end| *range.start() < end && *range.end() >= start;
+        match self.keeper {
+            Keeper::Vm(_) => regions
+                .only(|region| ram.iter().any(|range| touches(range, region.gpa, region.end()))),
+            _ => regions.clone(),
+        }
     }
 }
 
@@ -153,35 +300,6 @@ fn layouts(
         }
     }
     Ok(different)
-}
-
-/// The layout that is proved must be the one given, where one was.
-fn accept(given: Option<&Layout>, proved: &Layout) -> Result<(), GuestError> {
-    match given {
-        Some(given) if given != proved => {
-            let (given, proved) = (given.clone(), proved.clone());
-            Err(GuestError::OtherLayout { given, proved })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn understand(
-    memory: &dyn GuestMemory,
-    symbols: Option<&Arc<Symbols>>,
-    members: Option<&Layouts>,
-    layout: &Layout,
-) -> Result<Kernel, GuestError> {
-    let kernel = Kernel::find(memory, symbols, members).map_err(missing_ram)?;
-    let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
-    if ram.is_empty() {
-        return Err(KernelError::Booting.into());
-    }
-    if !agrees(memory.regions(), &ram) {
-        return Err(GuestError::LayoutNotProved(layout.clone()));
-    }
-    log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
-    Ok(kernel)
 }
 
 /// A kernel whose proved page tables lead out of RAM has more of it than we were given.

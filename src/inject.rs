@@ -2,11 +2,11 @@
 
 use crate::address::{Gpa, Gva};
 use crate::fault::Fault;
+use crate::guest::GuestError;
 use crate::memory::{GuestMemory, MemoryError, WORD};
 use crate::process::{self, ProcessError};
 use crate::site::{Site, SiteError, Verdict};
 use crate::victim::VictimMemory;
-use crate::vmm::PalaciosError;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub enum InjectError {
     Memory(#[from] MemoryError),
     /// RAM is not where it was mapped.
     #[error(transparent)]
-    Palacios(#[from] PalaciosError),
+    Guest(#[from] GuestError),
     /// The process ended, or runs another program now.
     #[error(transparent)]
     Process(#[from] ProcessError),

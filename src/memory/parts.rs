@@ -6,10 +6,7 @@ use crate::address::Gpa;
 use std::ops::Range;
 
 /// Maps `regions` of `sources`, which their numbers count.
-pub fn map(
-    sources: &[RamSource],
-    regions: RegionMap,
-) -> Result<Box<dyn GuestMemory>, MemoryError> {
+pub fn map(sources: &[RamSource], regions: RegionMap) -> Result<Box<dyn GuestMemory>, MemoryError> {
     if let [only] = sources {
         return only.map(regions);
     }
@@ -92,8 +89,7 @@ mod tests {
         let files = [file(b"one", 0x0ffd), file(b"two, and more", 0x2000)];
         let open = |file: &tempfile::NamedTempFile| RamSource::open(file.path(), Access::Write);
         let sources: Vec<_> = files.iter().map(|file| open(file).unwrap()).collect();
-        let region =
-            |gpa, length, source, offset| Region { gpa: Gpa(gpa), length, source, offset };
+        let region = |gpa, length, source, offset| Region { gpa: Gpa(gpa), length, source, offset };
         let regions = vec![region(0, 0x1000, 0, 0), region(0x1000, 0x1000, 1, 0x2000)];
         let memory = map(&sources, RegionMap::new(regions).unwrap()).unwrap();
         let mut bytes = [0; 6];

@@ -66,6 +66,11 @@ impl RegionMap {
         self.0.iter()
     }
 
+    /// Those regions that `kept` says.
+    pub fn only(&self, kept: impl Fn(&Region) -> bool) -> Self {
+        Self(self.0.iter().filter(|region| kept(region)).copied().collect())
+    }
+
     /// The regions that lie in the source `source`, as a map of their own, whose only source it is.
     pub fn of_source(&self, source: usize) -> Self {
         let own = self.0.iter().filter(|region| region.source == source);
@@ -184,7 +189,8 @@ mod tests {
     #[test]
     fn adjacent_regions_are_one_run() {
         let blocks = [(0, 0x5000), (0x1000, 0x9000), (0x8000, 0x1000)];
-        let blocks = blocks.map(|(gpa, offset)| Region { gpa: Gpa(gpa), length: 0x1000, source: 0, offset });
+        let blocks =
+            blocks.map(|(gpa, offset)| Region { gpa: Gpa(gpa), length: 0x1000, source: 0, offset });
         let regions = RegionMap::new(blocks.to_vec()).unwrap();
         assert_eq!(regions.runs(), [Gpa(0)..Gpa(0x2000), Gpa(0x8000)..Gpa(0x9000)]);
         assert_eq!(regions.pieces(Gpa(0xffe), 5).unwrap(), [0x5ffe..0x6000, 0x9000..0x9003]);

@@ -47,7 +47,12 @@ impl RamSource {
     /// Opens the memory of the process `pid`; offsets are its addresses.
     pub fn of_process(pid: i32, access: Access) -> Result<Self, MemoryError> {
         let process = ProcessMemory::open(pid, access)?;
-        Ok(Self { path: process.path().to_owned(), kind: Kind::Process(process), access, size: None })
+        Ok(Self {
+            path: process.path().to_owned(),
+            kind: Kind::Process(process),
+            access,
+            size: None,
+        })
     }
 
     /// The same where the process has `file` mapped for itself, and keeps its changes: `start` is
@@ -59,7 +64,12 @@ impl RamSource {
         start: u64,
     ) -> Result<Self, MemoryError> {
         let process = ProcessMemory::open(pid, access)?.over(file, start)?;
-        Ok(Self { path: process.path().to_owned(), kind: Kind::Process(process), access, size: None })
+        Ok(Self {
+            path: process.path().to_owned(),
+            kind: Kind::Process(process),
+            access,
+            size: None,
+        })
     }
 
     /// Bytes, where the source says.
