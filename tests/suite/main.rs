@@ -11,4 +11,5 @@ mod live;
 mod paging;
 mod plain_kernel;
 mod shell;
+mod vms;
 mod wrapper;
