@@ -147,6 +147,12 @@ pub trait GuestMemory {
     /// Loads the aligned little-endian word at `at`, all of it at one instant.
     fn load(&self, at: Gpa) -> Result<u64, MemoryError>;
 
+    /// Loads each of the aligned words at `at`, all those that can be: for thousands of them, which
+    /// may be had at once where each by itself is a call.
+    fn load_each(&self, at: &[Gpa]) -> Vec<Option<u64>> {
+        at.iter().map(|at| self.load(*at).ok()).collect()
+    }
+
     /// Replaces the aligned word at `at` by `new` if it is `current`, at one instant; otherwise
     /// gives what it is instead as the inner error.
     fn compare_exchange(

@@ -52,6 +52,16 @@ impl GuestMemory for Parts {
         self.holding(at)?.0.load(at)
     }
 
+    fn load_each(&self, at: &[Gpa]) -> Vec<Option<u64>> {
+        let source = |at: &Gpa| self.regions.region(*at, 1).ok().map(|(region, _)| region.source);
+        let alike = at.chunk_by(|one, other| source(one) == source(other));
+        let each = alike.map(|at| match source(&at[0]) {
+            Some(source) => self.parts[source].load_each(at),
+            None => vec![None; at.len()],
+        });
+        each.flatten().collect()
+    }
+
     fn compare_exchange(
         &self,
         at: Gpa,
@@ -100,6 +110,8 @@ mod tests {
         assert_eq!(memory.compare_exchange(Gpa(0x1000), word, 0).unwrap(), Ok(()));
         assert_eq!(memory.load(Gpa(0x1000)).unwrap(), 0);
         assert!(memory.read(Gpa(0x1ffe), &mut bytes).is_err());
+        let each = memory.load_each(&[Gpa(0xff8), Gpa(0x1000), Gpa(0x2000)]);
+        assert_eq!(each, [Some(0x656e_6f00_0000_0000), Some(0), None]);
         assert_eq!(memory.backed(), [Gpa(0)..Gpa(0x2000)]);
         assert!(memory.atomic(Gpa(0)));
     }

@@ -330,3 +330,60 @@ pub fn mappings(process: &HostProcess) -> Result<Vec<Mapping>, VmError> {
 pub fn piece(range: Range<u64>, address: u64) -> Piece {
     Piece { gpa: Gpa(range.start), length: range.end - range.start, address }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A /proc with a process of each command line, numbered from 1 on.
+    fn host(command_lines: &[&str]) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        fs::write(proc.path().join("uptime"), "1 1").unwrap();
+        for (pid, line) in (1..).zip(command_lines) {
+            let folder = proc.path().join(pid.to_string());
+            fs::create_dir(&folder).unwrap();
+            let stat = format!("{pid} (a ) name) S 1 {} 4711 0", "0 ".repeat(17));
+            fs::write(folder.join("stat"), stat).unwrap();
+            fs::write(folder.join("comm"), "qemu\n").unwrap();
+            fs::write(folder.join("cmdline"), line.replace(' ', "\0") + "\0").unwrap();
+        }
+        proc
+    }
+
+    #[test]
+    fn vms_are_told_from_whatever_else_runs() {
+        let proc = host(&[
+            "/sbin/init",
+            "/usr/bin/qemu-system-x86_64 -name one -m 1G",
+            "qemu-system-x86_64 -machine none -qmp stdio",
+            "qemu-img convert qemu-system-x86_64",
+            "qemu-x86_64 program",
+            "sh -c qemu-system-x86_64",
+            "",
+            "/usr/libexec/qemu-kvm -M q35 -m 512",
+        ]);
+        let all = running_in(proc.path());
+        let shown: Vec<_> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["2 (one, 1024 MiB)", "8 (qemu, 512 MiB)"]);
+        assert_eq!((all[0].machine(), all[1].machine()), ("pc".to_owned(), "q35".to_owned()));
+        assert!(running_in(&proc.path().join("none")).is_empty());
+        fs::remove_dir_all(proc.path().join("2")).unwrap();
+        assert!(!all[0].process().still_runs() && all[1].process().still_runs());
+    }
+
+    #[test]
+    fn pieces_are_placed_mapping_by_mapping() {
+        let own = HostProcess::open(Path::new(PROC), std::process::id() as i32).unwrap();
+        let maps = "1000-3000 rw-p 00000000 00:00 0\n3000-9000 rw-p 00000000 00:00 0";
+        let mappings = Mapping::all(maps);
+        let mut placing = Placing::new(&own, &mappings);
+        let regions = placing.place(&[piece(0x10_0000..0x10_4000, 0x2000)]).unwrap();
+        assert_eq!(regions.to_string(), "0x100000:0x1000@0x2000,0x101000:0x3000@0x3000");
+        assert_eq!(placing.sources, [VmSource::Process(own.pid)]);
+        let outside = placing.place(&[piece(0..0x2000, 0x8000)]);
+        assert!(matches!(outside, Err(VmError::RamNotFound { .. })));
+        let twice = placing.place(&[piece(0..0x1000, 0x4000), piece(0x8000..0x9000, 0x4000)]);
+        assert!(matches!(twice, Err(VmError::BadRegions { .. })));
+    }
+}
