@@ -105,6 +105,10 @@ impl CommandLine for Kmem {
         Some(&self.guest)
     }
 
+    fn guest_mut(&mut self) -> &mut GuestArgs {
+        &mut self.guest
+    }
+
     fn output(&self) -> &OutputArgs {
         &self.output
     }

@@ -13,6 +13,8 @@ const PAGE: u64 = 4096;
 const HEADER: &[u8] = b"\x0b\0\0\0";
 const NAME: &[u8] = b"\0\0\0\0VMCOREINFO\0\0";
 const TEXT: usize = 24;
+/// Pages that are looked at together.
+const BATCH: usize = 4096;
 
 /// The lines of one note.
 pub struct VmCoreInfo {
@@ -24,16 +26,17 @@ pub struct VmCoreInfo {
 impl VmCoreInfo {
     /// Every note in RAM. Reads the start of each page that the host backs.
     pub fn all(memory: &dyn GuestMemory) -> Vec<Self> {
-        let pages = memory.backed().into_iter();
-        let pages = pages.flat_map(|run| (run.start.0..run.end.0).step_by(PAGE as usize));
-        pages.filter_map(|page| Self::read(memory, Gpa(page)).ok().flatten()).collect()
+        let runs = memory.backed().into_iter();
+        let pages = runs.flat_map(|run| (run.start.0..run.end.0).step_by(PAGE as usize).map(Gpa));
+        let pages: Vec<_> = pages.collect();
+        // One load tells that nearly every page holds none.
+        let words = pages.chunks(BATCH).flat_map(|pages| memory.load_each(pages));
+        let starts = |word: u64| word.to_le_bytes()[..4] == *HEADER;
+        let hits = pages.iter().zip(words).filter(|(_, word)| word.is_some_and(starts));
+        hits.filter_map(|(page, _)| Self::read(memory, *page).ok().flatten()).collect()
     }
 
     fn read(memory: &dyn GuestMemory, at: Gpa) -> Result<Option<Self>, MemoryError> {
-        // One load tells that nearly every page holds none.
-        if memory.load(at)?.to_le_bytes()[..4] != *HEADER {
-            return Ok(None);
-        }
         let mut page = [0; PAGE as usize];
         memory.read(at, &mut page)?;
         let (header, text) = page.split_at(TEXT);
@@ -81,7 +84,7 @@ mod tests {
     use crate::memory::{Image, Region, RegionMap};
 
     fn image(notes: &[(u64, &[u8])]) -> Image {
-        let region = Region { gpa: Gpa(0), length: 0x8000, offset: 0 };
+        let region = Region { gpa: Gpa(0), length: 0x8000, source: 0, offset: 0 };
         let image = Image::new(RegionMap::new(vec![region]).unwrap());
         for (at, text) in notes {
             let header = [&[11, 0, 0, 0][..], &(text.len() as u32).to_le_bytes(), NAME].concat();

@@ -7,7 +7,7 @@ mod guest;
 mod initramfs;
 
 pub use accel::Accel;
-pub use guest::{Detached, LabGuest, Setup};
+pub use guest::{Detached, LabGuest, Ram, Setup};
 pub use initramfs::Initramfs;
 
 use std::path::PathBuf;

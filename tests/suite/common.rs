@@ -169,6 +169,27 @@ pub fn vmfi_in<I: AsRef<OsStr>>(
     run(folder, vmfi.envs(variables.iter().copied()).args(arguments))
 }
 
+/// The same as if this were a host of its own: there, no other process is.
+pub fn vmfi_alone<I: AsRef<OsStr>>(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    arguments: impl IntoIterator<Item = I>,
+) -> Ran {
+    let mut alone = alone();
+    alone.arg(env!("CARGO_BIN_EXE_vmfi")).args(arguments);
+    run(folder, alone.envs(variables.iter().copied()))
+}
+
+/// Runs the program that is added to it in a process namespace of its own, with a /proc of its own.
+pub fn alone() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command
+}
+
 /// Runs `command` in `folder`, where `config` is the user's configuration folder, with nothing of
 /// our own environment but what was set for it.
 pub fn run(folder: &Path, command: &mut Command) -> Ran {

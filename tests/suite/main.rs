@@ -12,4 +12,5 @@ mod live;
 mod paging;
 mod plain_kernel;
 mod shell;
+mod vms;
 mod wrapper;
