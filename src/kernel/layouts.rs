@@ -56,6 +56,17 @@ pub struct PageCacheLayout {
     pub page_size: u64,
     /// The number in its file of a folio's first page.
     pub page_index: u64,
+    /// What tells that a page is not being read in; none where the layouts do not tell.
+    pub uptodate: Option<FlagLayout>,
+}
+
+/// A flag of `struct page`, whose numbers move from kernel to kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct FlagLayout {
+    /// `page.flags`.
+    pub flags: u64,
+    /// The bit there.
+    pub mask: u64,
 }
 
 /// `struct task_struct`.
@@ -327,7 +338,17 @@ fn page_cache(types: &dyn TypeSource) -> Result<PageCacheLayout, TypesError> {
         page_size: types.member("page", WHOLE)?.size.max(1),
         // Folios since 5.16 (commit 7b230db3b8d3).
         page_index: either(at("folio", "index"), || at("page", "index"))?,
+        uptodate: page_flag(types, "PG_uptodate").ok(),
     })
+}
+
+fn page_flag(types: &dyn TypeSource, name: &str) -> Result<FlagLayout, TypesError> {
+    let flags = types.member("page", "flags")?.offset;
+    let missing =
+        || TypesError::NoMember { structure: "pageflags".to_owned(), member: name.to_owned() };
+    let bit = u32::try_from(types.enumerator("pageflags", name)?).ok();
+    let mask = bit.and_then(|bit| 1u64.checked_shl(bit)).ok_or_else(missing)?;
+    Ok(FlagLayout { flags, mask })
 }
 
 fn mm(types: &dyn TypeSource) -> Result<MmLayout, TypesError> {

@@ -11,8 +11,8 @@ mod vmcoreinfo;
 
 pub use error::KernelError;
 pub use layouts::{
-    DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
-    PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
+    DentryLayout, FileLayout, FlagLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout,
+    NodeLayout, PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
 pub use search::Rejected;
