@@ -8,6 +8,7 @@ mod guest_args;
 mod inject;
 mod kmem;
 mod list;
+mod maps;
 mod number;
 mod output;
 mod probe;
@@ -54,6 +55,7 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
     Profile(profile::ProfileArgs),
     #[command(subcommand, hide = true)]
@@ -131,6 +133,7 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Shell(command) => shell::run(command, Self::command()),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Every symbol that is asked for.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "_text",
     "linux_banner",
     "init_top_pgt",
@@ -19,6 +19,9 @@ const NAMES: [&str; 10] = [
     "vmemmap_base",
     "__start_BTF",
     "__stop_BTF",
+    "special_mapping_vmops",
+    "gate_vma",
+    "vsyscall_mode",
 ];
 /// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
 const STUB: u64 = 64 << 10;
