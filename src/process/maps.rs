@@ -38,7 +38,7 @@ pub struct Mapping {
     pub executable: bool,
     /// Whether what is written there is seen by all who map it.
     pub shared: bool,
-    /// Where in the file it starts, in bytes.
+    /// Where in the file it starts, in bytes; 0 where there is none.
     pub file_offset: u64,
     /// The `struct file` that is mapped, if one is.
     pub file: Option<Gva>,
@@ -95,7 +95,8 @@ pub fn mapping(guest: &Guest, area: Gva) -> Result<Mapping, KernelError> {
         writable: flags & VM_WRITE != 0,
         executable: flags & VM_EXEC != 0,
         shared: flags & VM_MAYSHARE != 0,
-        file_offset: word(layout.page_offset)?.0.wrapping_mul(PAGE),
+        // Without a file this tells pages apart where mappings are moved.
+        file_offset: if file.0 == 0 { 0 } else { word(layout.page_offset)?.0.wrapping_mul(PAGE) },
         file: (file.0 != 0).then_some(file),
     })
 }
