@@ -20,7 +20,8 @@ PROGRAM := target/release/vmfi
 SHELL_FILES := target/shell
 WRAPPER := target/guest/wrapper
 FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
-	target/fixtures/holder-noid target/fixtures/holder-noid-other
+	target/fixtures/holder-noid target/fixtures/holder-noid-other \
+	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
@@ -86,6 +87,17 @@ target/fixtures/holder-pie: fixtures/holder/holder.c fixtures/holder/other.c
 target/fixtures/holder-noid target/fixtures/holder-noid-other: fixtures/holder/holder.c fixtures/holder/other.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(if $(findstring other,$@),-DUNUSED_TEXT) -static -Wl,--build-id=none -o $@ $^
+
+target/fixtures/libown.so.1: fixtures/dynamic/own.c fixtures/dynamic/own.h fixtures/dynamic/own.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -shared -fPIC -Wl,-soname,$(@F) -Wl,--version-script=fixtures/dynamic/own.map -o $@ $<
+
+# At fixed addresses the variables that it uses of its libraries are moved into it; else they stay.
+target/fixtures/dynamic: PIE := -no-pie -fno-pie
+target/fixtures/dynamic-pie: PIE := -pie -fPIC
+target/fixtures/dynamic target/fixtures/dynamic-pie: fixtures/dynamic/dynamic.c target/fixtures/libown.so.1
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(PIE) -o $@ $^ -lm -Wl,-rpath,'$$ORIGIN'
 
 setup:
 	@scripts/setup.sh

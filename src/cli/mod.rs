@@ -10,6 +10,7 @@ mod guests;
 mod inject;
 mod kmem;
 mod list;
+mod maps;
 mod number;
 mod output;
 mod probe;
@@ -56,6 +57,7 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
     Guests(guests::GuestsArgs),
     Profile(profile::ProfileArgs),
@@ -143,6 +145,7 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Guests(args) => guests::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),

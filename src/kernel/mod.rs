@@ -13,8 +13,9 @@ mod vmcoreinfo;
 pub use error::KernelError;
 pub use facts::{Facts, Placement};
 pub use layouts::{
-    DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
-    PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
+    DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts, MapleLayout,
+    MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, ShownLayout, SpecialLayout,
+    TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
 pub use search::Rejected;

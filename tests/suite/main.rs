@@ -8,6 +8,7 @@ mod golden;
 mod hpccg;
 mod kmem;
 mod launchers;
+mod libraries;
 mod live;
 mod paging;
 mod plain_kernel;
