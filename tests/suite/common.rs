@@ -86,17 +86,25 @@ impl Ran {
 /// A guest, and what a user types to reach it.
 pub struct Live {
     pub guest: LabGuest,
-    pub map: PathBuf,
+    /// A copy of its /proc/kallsyms. Without one, nothing is given but the guest's memory.
+    pub map: Option<PathBuf>,
 }
 
 impl Live {
     pub fn new(setup: &Setup) -> Self {
-        let map = system_map(&setup.kernel);
+        let map = Some(system_map(&setup.kernel));
         Self { guest: boot(setup), map }
     }
 
+    pub fn map(&self) -> &Path {
+        self.map.as_deref().unwrap()
+    }
+
     pub fn vmfi(&self, arguments: &[&str]) -> Ran {
-        self.vmfi_with_map(&self.map, arguments)
+        match &self.map {
+            Some(map) => self.vmfi_with_map(map, arguments),
+            None => self.with_memory_alone(arguments),
+        }
     }
 
     pub fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
