@@ -96,6 +96,11 @@ impl Live {
         Self { guest: boot(setup), map }
     }
 
+    /// One of which nothing is known but its memory.
+    pub fn unknown(setup: &Setup) -> Self {
+        Self { guest: boot(setup), map: None }
+    }
+
     pub fn map(&self) -> &Path {
         self.map.as_deref().unwrap()
     }
@@ -126,7 +131,8 @@ impl Live {
     /// the wrapper and its child.
     pub fn start(&mut self, program: &str) -> (i64, i64) {
         let ready = "until [ $(wc -l </out) -ge 3 ]; do sleep 0.1; done; cat /out";
-        let command = format!("/wrapper {program} >/out 2>&1 & sleep 0.1; {ready}");
+        // What another one printed is cleared before this one starts.
+        let command = format!(": >/out; /wrapper {program} >/out 2>&1 & {ready}");
         let lines = self.guest.run(&command).unwrap();
         let number = |label: &str| {
             let line = lines.iter().find_map(|line| line.strip_prefix(label));

@@ -3,7 +3,8 @@
 
 use crate::common::{Live, boot, built, kernels, number, project, system_map, vmfi};
 use crate::proofs::{
-    both_sides_of_four_gib_are_reached, injection_lands, processes_agree, wrapper_is_listed,
+    NOT_CLEARED, both_sides_of_four_gib_are_reached, injection_lands, processes_agree,
+    wrapper_is_listed,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -131,7 +132,8 @@ fn ram_on_both_sides_of_four_gib() {
     for machine in ["q35", "pc"] {
         let ram_mib = if machine == "q35" { 2900 } else { 3700 };
         let kernel = &kernels()[0];
-        let mut live = Live::new(&Setup { ram_mib, machine, ..Setup::new(kernel) });
+        let append = NOT_CLEARED.to_owned();
+        let mut live = Live::new(&Setup { ram_mib, machine, append, ..Setup::new(kernel) });
         let (pid, child) = live.start("/holder");
         both_sides_of_four_gib_are_reached(&mut live, pid, child);
         // The layout that the other machine type would have is not proved.

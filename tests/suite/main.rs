@@ -8,6 +8,7 @@ mod hpccg;
 mod kmem;
 mod launchers;
 mod live;
+mod matrix;
 mod paging;
 mod plain_kernel;
 mod proofs;

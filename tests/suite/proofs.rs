@@ -4,7 +4,11 @@ use crate::common::{Live, number};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const FOUR_GIB: u64 = 1 << 32;
+pub const FOUR_GIB: u64 = 1 << 32;
+
+/// For the command line of a guest whose memory above 4 GiB is taken: Debian's kernels clear what
+/// they give away, and all of it would be the host's then.
+pub const NOT_CLEARED: &str = "init_on_alloc=0";
 
 /// Process id, parent's id and name of every process that lives long enough to be compared: not
 /// of the kernel's workers, whose names change with their work.
@@ -122,8 +126,8 @@ fn sample_of_big(live: &mut Live, pid: i64, child: i64) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// Takes what is free above 4 GiB as huge pages: nobody touches them, so that they cost the host
-/// nothing.
+/// Takes what is free above 4 GiB as huge pages. Nobody touches them, so that they cost the host
+/// nothing where they are [`NOT_CLEARED`].
 fn take_high_memory(live: &mut Live) {
     let free = "awk '/zone +Normal/ { high = 1 } high && /pages free/ { print $3; exit }'";
     let take = format!("echo $(($({free} /proc/zoneinfo) / 512)) >/proc/sys/vm/nr_hugepages");
