@@ -5,6 +5,10 @@
 KERNEL ?=
 export KERNEL
 
+# Of the support matrix only the guests with this in their line, as in CELLS='pc, 8 GiB'.
+CELLS ?=
+export CELLS
+
 # Where `make install` puts things; DESTDIR goes before it, for packages.
 PREFIX ?= /usr/local
 BIN = $(DESTDIR)$(PREFIX)/bin
@@ -23,10 +27,12 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 	target/fixtures/holder-noid target/fixtures/holder-noid-other \
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
+# Those of tests/suite/matrix/axes.rs.
+MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
-.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel bench lint setup \
-	fixtures clean
+.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix bench lint \
+	setup fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
@@ -37,6 +43,7 @@ help:
 	@echo "make test             every test, those on live guests included"
 	@echo "make test-full-size   the solver at the paper's size, 100 x 200 x 100"
 	@echo "make test-plain-kernel  a kernel without BTF and kallsyms, built here (10 min, 3 GB)"
+	@echo "make test-matrix      many kernels, sizes and machine types; writes docs/support-matrix.md (10 min)"
 	@echo "make bench            whole-process times beside a minimal C program"
 	@echo "make lint             formatting and clippy"
 	@echo "KERNEL=PATH           use this guest kernel"
@@ -122,6 +129,9 @@ test-full-size: target/fixtures/hpccg
 test-plain-kernel: setup build $(FIXTURES)
 	scripts/plain-kernel.sh
 	cargo test --release --locked --test suite plain_kernel -- --ignored
+
+test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
+	cargo test --release --locked --test suite matrix -- --ignored --nocapture
 
 target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)
