@@ -141,8 +141,9 @@ impl Guest {
         while let Some(candidate) = candidates.next() {
             match ram.understand(candidate, &told) {
                 Ok(understood) => {
-                    let alike = |(_, other): &&(_, RegionMap)| same_places(other, &candidate.1);
-                    if candidates.filter(alike).any(|other| ram.understand(other, &told).is_ok()) {
+                    let rival = |other: &&_| ram.are_rivals(candidate, other);
+                    let fits = |other| ram.also_fits(other, &understood.1);
+                    if candidates.filter(rival).any(fits) {
                         return Err(GuestError::Ambiguous(candidate.0.clone()));
                     }
                     let guest = Self::of(ram, candidate, understood)?;
@@ -353,6 +354,20 @@ impl FoundRam {
         }
         let memory = if used == *regions { memory } else { memory::map(&self.sources, used)? };
         Ok((memory, kernel))
+    }
+
+    /// Whether a VM would have the same places of the guest in different places of its own.
+    fn are_rivals(&self, one: &(Layout, RegionMap), other: &(Layout, RegionMap)) -> bool {
+        let of_vm = matches!(self.keeper, Keeper::Vm(_));
+        of_vm && same_places(&one.1, &other.1) && one.1.merged() != other.1.merged()
+    }
+
+    /// Whether RAM laid out as `other` makes as much sense to `kernel`, which was proved already.
+    fn also_fits(&self, other: &(Layout, RegionMap), kernel: &Kernel) -> bool {
+        let Ok(memory) = memory::map(&self.sources, other.1.clone()) else { return false };
+        let ram = kernel::system_ram(kernel, memory.as_ref());
+        let agreed = ram.is_ok_and(|ram| agrees(&self.used(&other.1, &ram), &ram));
+        agreed && kernel.also_in(memory.as_ref())
     }
 
     /// Those of `regions` that the kernel, to whom `ram` is RAM, uses. A VM may have more: video

@@ -78,6 +78,13 @@ impl Kernel {
         Ok(search.conclude(|| find::explain(memory, told.symbols))?.logged())
     }
 
+    /// Whether it proves itself in `memory` just as well, which is the same RAM put together in
+    /// another way. Its page tables name its one place, so it needs not be looked for.
+    pub fn also_in(&self, memory: &dyn GuestMemory) -> bool {
+        let proved = Self::prove(memory, &self.symbols, self.located, Some(&self.layouts));
+        proved.is_ok_and(|other| other.banner == self.banner)
+    }
+
     fn prove(
         memory: &dyn GuestMemory,
         symbols: &Arc<Symbols>,

@@ -1,4 +1,4 @@
-//! Throw-away guests under QEMU: an initramfs built in memory, a shared RAM file, a root shell on
+//! Throw-away guests under QEMU: an initramfs built in memory, RAM of any kind, a root shell on
 //! the console. Whatever happens, nothing stays behind but what was asked for.
 
 mod accel;

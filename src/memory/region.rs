@@ -71,6 +71,24 @@ impl RegionMap {
         Self(self.0.iter().filter(|region| kept(region)).copied().collect())
     }
 
+    /// The same, where regions that go on in each other in their source too are one.
+    pub fn merged(&self) -> Self {
+        let mut merged: Vec<Region> = Vec::new();
+        for region in &self.0 {
+            match merged.last_mut() {
+                Some(last)
+                    if last.end() == region.gpa
+                        && last.source == region.source
+                        && last.offset + last.length == region.offset =>
+                {
+                    last.length += region.length;
+                }
+                _ => merged.push(*region),
+            }
+        }
+        Self(merged)
+    }
+
     /// The regions that lie in the source `source`, as a map of their own, whose only source it is.
     pub fn of_source(&self, source: usize) -> Self {
         let own = self.0.iter().filter(|region| region.source == source);
@@ -195,6 +213,13 @@ mod tests {
         assert_eq!(regions.runs(), [Gpa(0)..Gpa(0x2000), Gpa(0x8000)..Gpa(0x9000)]);
         assert_eq!(regions.pieces(Gpa(0xffe), 5).unwrap(), [0x5ffe..0x6000, 0x9000..0x9003]);
         assert!(regions.pieces(Gpa(0x1fff), 2).is_err());
+        assert_eq!(regions.merged(), regions);
+        let one = Region { gpa: Gpa(0), length: 0x2000, source: 0, offset: 0x4000 };
+        let halves = [
+            Region { length: 0x1000, ..one },
+            Region { gpa: Gpa(0x1000), length: 0x1000, offset: 0x5000, ..one },
+        ];
+        assert_eq!(RegionMap::new(halves.to_vec()).unwrap().merged().0, [one]);
         assert!(regions.locate(Gpa(0xffe), 5).is_err());
     }
 

@@ -36,7 +36,7 @@ fn with_libraries() -> Initramfs {
 
 fn boot_with(kernel: &Path, files: &Initramfs) -> Live {
     let guest = LabGuest::boot(&Setup::new(kernel), files).unwrap();
-    Live { guest, map: system_map(kernel) }
+    Live { guest, map: Some(system_map(kernel)) }
 }
 
 /// What the victim told: name and address, and whether only its files, not stripped, can know.

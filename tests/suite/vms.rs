@@ -222,10 +222,12 @@ fn a_vm_of_another_user() {
         return;
     }
     let guest = LabGuest::start(&setup(Ram::Private), &files()).unwrap();
-    let pid = std::iter::repeat_with(|| guest.qemu_pid().unwrap())
-        .inspect(|_| std::thread::sleep(Duration::from_millis(100)))
-        .find(|pid| vmm::find(&VmTarget::Pid(*pid)).is_ok())
-        .unwrap();
+    // It is not QEMU yet right after it was started.
+    let started = || {
+        std::thread::sleep(Duration::from_millis(100));
+        guest.qemu_pid().ok().filter(|pid| vmm::find(&VmTarget::Pid(*pid)).is_ok())
+    };
+    let pid = (0..100).find_map(|_| started()).expect("QEMU does not start");
     let nobody = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
