@@ -72,6 +72,11 @@ impl Part {
         part.is_whole().then_some(part.bytes)
     }
 
+    /// Bytes of it, those included that are missing.
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// Whether no byte of it is missing.
     pub fn is_whole(&self) -> bool {
         self.missing.is_empty()

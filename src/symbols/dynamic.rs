@@ -17,6 +17,10 @@ use std::sync::Arc;
 const MOST_TAGS: usize = 1024;
 /// Symbols that are read; the largest libraries export some 100,000.
 const MOST_SYMBOLS: u64 = 1 << 22;
+/// Bytes of all names together; names may overlap in the file.
+pub const MOST_TEXT: usize = 256 << 20;
+/// Variables that are moved into a program; the usual ones have a handful.
+const MOST_COPIED: usize = 4096;
 /// Bytes of `Elf64_Sym`.
 pub const SYMBOL: u64 = 24;
 /// Bytes of `Elf64_Rela`.
@@ -108,8 +112,9 @@ impl<'f> Dynamic<'f> {
         let Some(symbols) = self.part(DT_SYMTAB, count * SYMBOL) else { return nothing };
         let versions = self.part(DT_VERSYM, count * 2);
         let names = self.version_names();
-        let mut exports = Exports { entries: Vec::new(), holes: false };
-        for index in 1..count {
+        let mut exports = Exports { entries: Vec::new(), holes: count > symbols.len() / SYMBOL };
+        let mut room = MOST_TEXT;
+        for index in 1..count.min(symbols.len() / SYMBOL) {
             let symbol = symbols.get(index * SYMBOL, SYMBOL).map(symbol);
             let version = versions.as_ref().map(|versions| versions.u16(index * 2));
             // Whether it is what its name means, only its version tells.
@@ -121,10 +126,12 @@ impl<'f> Dynamic<'f> {
             };
             let exported = symbol.st_bind() != STB_LOCAL
                 && matches!(symbol.st_visibility(), STV_DEFAULT | STV_PROTECTED);
-            let Some(name) = self.string(symbol.st_name as u64) else {
+            let name = self.string(symbol.st_name as u64).filter(|name| name.len() <= room);
+            let Some(name) = name else {
                 exports.holes |= exported;
                 continue;
             };
+            room -= name.len();
             let version = version.map(|number| Version {
                 name: names.get(&(number & !HIDDEN)).cloned(),
                 default: number & HIDDEN == 0,
@@ -208,7 +215,7 @@ impl<'f> Dynamic<'f> {
                 self.string(symbol.filter(|_| info & 0xffff_ffff == COPY)?.st_name as u64)?;
             Some(Copied { name: name.to_owned(), address })
         };
-        (0..length / RELA).filter_map(copied).collect()
+        (0..relocations.len() / RELA).filter_map(copied).take(MOST_COPIED).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! ELF programs, through goblin: their symbols, segments and build-id.
 
 use super::bytes::{FileBytes, Part};
-use super::dynamic::{self, Copied, Dynamic, Exports, SYMBOL};
+use super::dynamic::{self, Copied, Dynamic, Exports, MOST_TEXT, SYMBOL};
 use super::table::{Entry, Kind, Seen, Table, Version};
 use super::{Symbol, SymbolError, read_file};
 use goblin::container::{Container, Ctx, Endian};
@@ -337,10 +337,11 @@ pub fn soname(path: &Path, file: &dyn FileBytes) -> Option<String> {
 
 /// Those of `.symtab`, where a file's own symbols follow its name.
 fn entries(headers: &Headers, table: &[u8], names: &Part) -> Vec<Entry> {
-    let mut file = None;
+    let (mut file, mut room) = (None, MOST_TEXT);
     let symbols = table.chunks_exact(SYMBOL as usize).map(dynamic::symbol);
     let entry = |symbol: Sym| {
         let name = names.text(symbol.st_name as u64, LONGEST_NAME)?;
+        room = room.checked_sub(name.len())?;
         if symbol.st_type() == STT_FILE {
             // What the linker itself made follows a file without a name.
             file = Some(Arc::from(name)).filter(|_| !name.is_empty());
@@ -421,6 +422,87 @@ mod tests {
             panic!("'maim' was found");
         };
         assert!(near.contains(&"main".to_owned()), "{near:?}");
+    }
+
+    /// The C library that this test itself has loaded.
+    fn libc() -> PathBuf {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+        paths.map(PathBuf::from).find(|path| path.ends_with("libc.so.6")).unwrap()
+    }
+
+    #[test]
+    fn a_library_exports_names() {
+        let (path, bytes) = (libc(), std::fs::read(libc()).unwrap());
+        let libc = ElfFile::read(&path).unwrap();
+        let linked = |name| libc.seen(name, Seen::Linked);
+        let place = |name| linked(name).unwrap().unwrap().address;
+        assert!(place("environ") == place("__environ") && place("environ") > 0);
+        assert!(linked("no_such_symbol").unwrap().is_none());
+        assert!(matches!(linked("memcpy"), Err(SymbolError::Indirect { .. })));
+        assert!(matches!(linked("errno"), Err(SymbolError::ThreadLocal { .. })));
+        assert!(linked("GLIBC_2.2.5").unwrap().is_none(), "a version is no place");
+        assert!(!libc.holes());
+        assert_eq!(soname(&path, &bytes).as_deref(), Some("libc.so.6"));
+    }
+
+    /// A file without some of its bytes.
+    struct Holed<'f>(&'f Vec<u8>, std::ops::Range<u64>);
+
+    impl FileBytes for Holed<'_> {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+
+        fn copy(&self, offset: u64, into: &mut [u8]) -> bool {
+            let missing = offset < self.1.end && offset + into.len() as u64 > self.1.start;
+            !missing && self.0.copy(offset, into)
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_made_up() {
+        let bytes = std::fs::read(libc()).unwrap();
+        let whole = ElfFile::parse(Path::new("libc"), &bytes).unwrap();
+        let all = || whole.symbols.entries.iter().filter(|entry| entry.exported);
+        let headers = whole.headers();
+        let end = headers.segments.iter().map(|segment| segment.file_offset + segment.file_size);
+        // Without its end, where the section headers are, it exports the same.
+        let cut = ElfFile::parse(Path::new("x"), &Holed(&bytes, end.max().unwrap()..u64::MAX));
+        let cut = cut.unwrap();
+        assert_eq!((cut.symtab(), cut.holes()), (Symtab::NotThere, false));
+        assert_eq!(cut.symbols.entries.len(), all().count());
+        // Without one page after the other it exports less, and says so; never anything else.
+        let first = headers.segments[0].file_size;
+        for page in (4096..first).step_by(4096) {
+            let holed = ElfFile::parse(Path::new("x"), &Holed(&bytes, page..page + 4096)).unwrap();
+            let exported = holed.symbols.entries.iter().filter(|entry| entry.exported);
+            let known = exported.map(|own| (&own.symbol, &own.version)).collect::<Vec<_>>();
+            let mut rest =
+                all().map(|own| (&own.symbol, own.version.as_ref().map(|own| own.default)));
+            let same = |(symbol, version): &(&Symbol, &Option<Version>)| {
+                let version = version.as_ref().map(|version| version.default);
+                rest.any(|own| own == (*symbol, version))
+            };
+            assert!(known.iter().all(same), "without {page:#x}");
+            assert!(holed.holes() || known.len() == all().count(), "without {page:#x}");
+        }
+        assert!(ElfFile::parse(Path::new("x"), &Holed(&bytes, 0..4096)).is_err());
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let bytes = std::fs::read(libc()).unwrap();
+        let headers = Headers::read(Path::new("x"), &bytes).unwrap();
+        let (_, dynamic, length) = headers.dynamic.unwrap();
+        let mut bad = bytes.clone();
+        let places = (0..1024).chain(dynamic..dynamic + length).step_by(3);
+        for (at, value) in places.zip([0x00, 0x7f, 0xff, 0x80].into_iter().cycle()) {
+            let at = at as usize;
+            bad[at] = value;
+            let _ = ElfFile::parse(Path::new("x"), &Holed(&bad, 0x1000..0x2000));
+            bad[at] = bytes[at];
+        }
     }
 
     #[test]

@@ -174,7 +174,9 @@ fn of_guest(memory: &VictimMemory, object: &Object) -> Result<ElfFile, String> {
 /// Why the guest's copy `elf` of `object` lacks symbols.
 pub fn lack(memory: &VictimMemory, object: &Object, elf: &ElfFile) -> String {
     match elf.symtab() {
-        Symtab::NotThere => MappedFile::new(memory, object.file).lack(),
+        symtab if symtab == Symtab::NotThere || elf.holes() => {
+            MappedFile::new(memory, object.file).lack()
+        }
         _ => "the guest's is stripped".to_owned(),
     }
 }

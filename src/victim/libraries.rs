@@ -332,39 +332,23 @@ impl Victim<'_> {
         if known && !symbols.holes() {
             return None;
         }
-        Some(files::lack(&self.memory, &library.object, symbols))
+        let why = files::lack(&self.memory, &library.object, symbols);
+        Some(format!("{} ({why})", library.object.path))
     }
 
     /// The error for a name that is nowhere; `error` is what the program's own symbols say.
     fn nowhere(&self, name: &str, error: SymbolError) -> Result<VictimError, VictimError> {
         let libraries = self.libraries()?;
-        let (pid, loading) = (self.memory.task.pid, libraries.loading);
+        let loading = libraries.loading;
+        if let Some(missing) = named_library(name) {
+            let (name, pid) = (missing.to_owned(), self.memory.task.pid);
+            let all = libraries.all.iter().map(|library| library.object.short().to_owned());
+            return Ok(VictimError::NoLibrary { name, pid, libraries: all.collect(), loading });
+        }
         if libraries.all.is_empty() && !loading {
             return Ok(self.lack.clone().map_or(error.into(), VictimError::from));
         }
-        if let Some(missing) = named_library(name) {
-            let name = missing.to_owned();
-            let libraries = libraries.all.iter().map(|library| library.object.short().to_owned());
-            return Ok(VictimError::NoLibrary {
-                name,
-                pid,
-                libraries: libraries.collect(),
-                loading,
-            });
-        }
-        let mut names: Vec<String> = self.program.names();
-        let mut lacks: Vec<_> =
-            self.lack.iter().map(|lack| format!("of {} {}", lack.exe, lack.why)).collect();
-        for library in &libraries.all {
-            match self.symbols(library)? {
-                Some(symbols) => {
-                    names.extend(symbols.names());
-                    let holes = symbols.holes().then(|| self.lack_of(library, symbols)).flatten();
-                    lacks.extend(holes.map(|why| format!("of {} {why}", library.object.path)));
-                }
-                None => lacks.push(format!("of {} nothing is known", library.object.path)),
-            }
-        }
+        let (names, lacks) = self.known()?;
         Ok(VictimError::NoSymbol {
             name: name.to_owned(),
             program: self.program.path().to_owned(),
@@ -373,6 +357,24 @@ impl Victim<'_> {
             lacks,
             loading,
         })
+    }
+
+    /// All names that were looked at, and what of the files could have held more.
+    fn known(&self) -> Result<(Vec<String>, Vec<String>), VictimError> {
+        let mut names = self.program.names();
+        let mut lacks: Vec<_> =
+            self.lack.iter().map(|lack| format!("{} ({})", lack.exe, lack.why)).collect();
+        for library in &self.libraries()?.all {
+            let Some(symbols) = self.symbols(library)? else {
+                lacks.push(format!("{} (it is not in the guest's memory)", library.object.path));
+                continue;
+            };
+            names.extend(symbols.names());
+            // Most are stripped, and then do not lack what is looked for.
+            let lack = symbols.holes().then(|| self.lack_of(library, symbols));
+            lacks.extend(lack.flatten());
+        }
+        Ok((names, lacks))
     }
 }
 

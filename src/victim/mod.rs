@@ -112,7 +112,7 @@ pub enum VictimError {
         loading: bool,
     },
     /// No library of that name is loaded.
-    #[error("process {pid} has no library '{name}' loaded; it has: {}{}", .libraries.join(", "), try_again(*.loading))]
+    #[error("process {pid} has no library '{name}' loaded; it has {}{}", those_loaded(.libraries), try_again(*.loading))]
     NoLibrary {
         /// The name asked for.
         name: String,
@@ -174,7 +174,11 @@ fn lacking(lacks: &[String]) -> String {
         return String::new();
     }
     let all = lacks.join(", ");
-    format!("; {all}: give --victim a whole copy, or a folder with all of them")
+    format!("; not all is known of {all}: give --victim a folder with whole copies, or the program")
+}
+
+fn those_loaded(libraries: &[String]) -> String {
+    if libraries.is_empty() { "none".to_owned() } else { libraries.join(", ") }
 }
 
 fn try_again(loading: bool) -> &'static str {

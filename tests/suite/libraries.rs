@@ -182,6 +182,46 @@ fn files_of_the_host_are_used_where_they_are_given() {
     assert!(line.contains("is not the /stripped/libown.so.1"), "{line}");
 }
 
+/// The dynamic linker's list lies in the victim's memory. However damaged, it leads to nothing that
+/// is not mapped so, and the libraries are found without it.
+#[test]
+fn a_list_of_libraries_that_lies() {
+    let mut live = boot_with(&kernels()[0], &with_libraries());
+    let (pid, _) = live.start("/whole/dynamic-pie");
+    let told = told(&mut live);
+    let wrapper = pid.to_string();
+    let debug = "ld-linux-x86-64.so.2:_r_debug";
+    let first = live.with_memory_alone(&["read", &wrapper, debug, "8", "8", "--json"]).json();
+    let first = first["value"].to_string();
+    let fallen_back = |live: &Live| {
+        let ran = live.with_memory_alone(&["read", &wrapper, "own_exported", "-v"]);
+        ran.stderr.contains("the dynamic linker's list is not to be had")
+    };
+    assert!(!fallen_back(&live));
+    let set = |live: &Live, value: &str, offset: &str| {
+        let inject = ["inject", &wrapper, debug, value, "8", offset];
+        assert_eq!(live.with_memory_alone(&inject).code, 0, "{value}");
+    };
+    let all_is_found = |live: &Live| {
+        for (name, address, _) in &told {
+            leads_to(live, pid, name, *address);
+        }
+    };
+    // The first entry: nowhere, in the kernel's half, in the middle of something else, none.
+    for value in ["0x1000", "-4096", "4198400", "0"] {
+        set(&live, value, "8");
+        assert_eq!(fallen_back(&live), value != "0", "{value}");
+        all_is_found(&live);
+    }
+    // Its successor: itself.
+    set(&live, &first, "8");
+    let debug = number(&read(&live, pid, debug).json()["gva"]);
+    let next = first.parse::<u64>().unwrap().wrapping_sub(debug).wrapping_add(24) as i64;
+    set(&live, &first, &next.to_string());
+    assert!(fallen_back(&live));
+    all_is_found(&live);
+}
+
 /// Both that go on after a fork have their libraries, though hardly a page of them is mapped anew.
 #[test]
 fn libraries_after_a_fork() {
