@@ -32,6 +32,11 @@ pub enum KernelError {
         "{0}; give --system-map the System.map of the guest's kernel, or a copy of its /proc/kallsyms"
     )]
     Symbols(#[from] SymbolError),
+    /// The kernel has no tables of its own.
+    #[error(
+        "the guest's kernel has no symbol table of its own in RAM (CONFIG_KALLSYMS) to write a System.map from; take the one of its build, or of its -dbg package"
+    )]
+    NoTables,
     /// RAM holds no Linux kernel.
     #[error(
         "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-size or --ram-layout is wrong"

@@ -7,6 +7,7 @@ mod own_symbols;
 mod resources;
 mod search;
 mod symbols;
+mod system_map;
 mod vmcoreinfo;
 
 pub use error::KernelError;
@@ -17,6 +18,7 @@ pub use layouts::{
 pub use resources::system_ram;
 pub use search::Rejected;
 pub use symbols::Symbols;
+pub use system_map::SystemMap;
 
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::{self, KERNEL_IMAGE};

@@ -5,7 +5,7 @@ use super::{Symbols, VmCoreInfo};
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{Buffer, GuestMemory};
-use crate::symbols::kallsyms::{self, Base, Tables, Tokens, walk_names};
+use crate::symbols::kallsyms::{self, Base, IMAGE_SPACE, Tables, Tokens, walk_names};
 use std::ops::Range;
 
 /// What KASLR moves the kernel by is a multiple of this.
@@ -24,41 +24,96 @@ const ALL_NAMES: usize = 64 << 20;
 const BEFORE: u64 = 16 << 20;
 const AFTER: u64 = 8 << 20;
 
+/// A kernel's tables, copied out of RAM.
+pub struct OwnTables {
+    /// Where they were found.
+    from: String,
+    tokens: Tokens,
+    /// The names start somewhere in these bytes.
+    bytes: Buffer,
+    names: usize,
+    /// The address of each symbol.
+    addresses: Vec<u64>,
+}
+
+impl OwnTables {
+    /// Where they were found.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// Those of the symbols that are asked for; none where the tables are damaged.
+    pub fn symbols(&self) -> Option<Symbols> {
+        let mut symbols = Symbols::none(&self.from);
+        self.each(|address, _, name| symbols.keep(name, Gva(address)))?;
+        Some(symbols)
+    }
+
+    /// Calls `each` with address, letter and name of every symbol; none where the tables are
+    /// damaged.
+    pub fn each(&self, mut each: impl FnMut(u64, u8, &[u8])) -> Option<()> {
+        let names = self.bytes.get(self.names..)?;
+        let with_address =
+            |index: usize, letter, name: &[u8]| each(self.addresses[index], letter, name);
+        walk_names(names, self.addresses.len(), &self.tokens, with_address).map(|_| ())
+    }
+}
+
 /// The symbols of every kernel in RAM that says where its tables are.
 pub fn told(memory: &dyn GuestMemory) -> Vec<Symbols> {
     let notes = VmCoreInfo::all(memory);
-    notes.iter().take(MOST_NOTES).filter_map(|note| of_note(memory, note)).collect()
+    let symbols = |note| ask_note(memory, note, OwnTables::symbols);
+    notes.iter().take(MOST_NOTES).filter_map(symbols).collect()
 }
 
-/// The symbols of the kernel that wrote `note`: `None` unless its tables are where it says.
-fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
-    let tables = Told { memory, note, phys_base: note.number("phys_base")? };
-    let tokens = Tokens::new(
-        &tables.read("kallsyms_token_table", TOKEN_TABLE)?,
-        &tables.read("kallsyms_token_index", TOKEN_INDEX)?,
-    )?;
-    let count = tables.read("kallsyms_num_syms", 4)?[..].try_into().ok().map(u32::from_le_bytes)?;
-    let count = (count <= MOST_SYMBOLS).then_some(count as usize)?;
-    let offsets = kallsyms::offsets(&tables.read("kallsyms_offsets", 4 * count)?);
-    let addresses = tables.base().find_map(|base| base.addresses(&offsets))?;
-    tables.names(count).find_map(|names| {
-        let from = format!("the kallsyms that VMCOREINFO at {} names", note.at);
-        named(&from, &names, count, &tokens, &addresses)
+/// What `ask` makes of the tables of the kernel that lies at `phys_base`: where a note of its own
+/// says that they are, or by their form in its image.
+pub fn ask_kernel<T>(
+    memory: &dyn GuestMemory,
+    phys_base: i64,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Option<T> {
+    let notes = VmCoreInfo::all(memory);
+    let own = notes.iter().filter(|note| note.number("phys_base") == Some(phys_base));
+    let told = own.take(MOST_NOTES).find_map(|note| ask_note(memory, note, &ask));
+    told.or_else(|| {
+        let address = |at: u64| KERNEL_IMAGE.0.wrapping_add(at).wrapping_sub(phys_base as u64);
+        let mut images = image_parts(memory, phys_base).into_iter();
+        images.find_map(|part| ask_run(memory, &part, address, &ask).into_iter().next())
     })
 }
 
-/// The symbols with those names and addresses.
-fn named(
-    from: &str,
-    names: &[u8],
-    count: usize,
-    tokens: &Tokens,
-    addresses: &[u64],
-) -> Option<Symbols> {
-    let mut symbols = Symbols::none(from);
-    let each = |index: usize, _, name: &[u8]| symbols.keep(name, Gva(addresses[index]));
-    walk_names(names, count, tokens, each)?;
-    Some(symbols)
+/// The parts of RAM in which the image of the kernel at `phys_base` may lie.
+fn image_parts(memory: &dyn GuestMemory, phys_base: i64) -> Vec<Range<Gpa>> {
+    let length = IMAGE_SPACE.end - IMAGE_SPACE.start;
+    let start = Gpa(phys_base.max(0) as u64);
+    let end = Gpa(phys_base.saturating_add_unsigned(length).max(0) as u64);
+    let runs = memory.backed().into_iter();
+    runs.map(|run| run.start.max(start)..run.end.min(end)).filter(|part| !part.is_empty()).collect()
+}
+
+/// What `ask` makes of the tables of the kernel that wrote `note`: `None` unless they are where it
+/// says.
+fn ask_note<T>(
+    memory: &dyn GuestMemory,
+    note: &VmCoreInfo,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Option<T> {
+    let told = Told { memory, note, phys_base: note.number("phys_base")? };
+    let tokens = Tokens::new(
+        &told.read("kallsyms_token_table", TOKEN_TABLE)?,
+        &told.read("kallsyms_token_index", TOKEN_INDEX)?,
+    )?;
+    let count = told.read("kallsyms_num_syms", 4)?[..].try_into().ok().map(u32::from_le_bytes)?;
+    let count = (count <= MOST_SYMBOLS).then_some(count as usize)?;
+    let offsets = kallsyms::offsets(&told.read("kallsyms_offsets", 4 * count)?);
+    let addresses = told.base().find_map(|base| base.addresses(&offsets))?;
+    let from = format!("the kallsyms that VMCOREINFO at {} names", note.at);
+    let mut tables = OwnTables { from, tokens, bytes: Buffer::new(0), names: 0, addresses };
+    told.names(count).find_map(|names| {
+        tables.bytes = names;
+        ask(&tables)
+    })
 }
 
 /// The tables that a note tells of.
@@ -102,10 +157,21 @@ impl Told<'_> {
 
 /// The symbols of every kernel image in RAM whose tables are told by their form. Reads all of RAM.
 pub fn by_form(memory: &dyn GuestMemory) -> Vec<Symbols> {
-    memory.backed().into_iter().flat_map(|run| of_run(memory, &run)).collect()
+    // Where an image is in its address space is not known yet; nor does it matter, as KASLR is
+    // found out.
+    let somewhere = |at: u64| KERNEL_IMAGE.0 + (512 << 20) + at % ALIGNMENT;
+    let of_run = |run| ask_run(memory, &run, somewhere, OwnTables::symbols);
+    memory.backed().into_iter().flat_map(of_run).collect()
 }
 
-fn of_run(memory: &dyn GuestMemory, run: &Range<Gpa>) -> Vec<Symbols> {
+/// What `ask` makes of the tables that are told by their form in `run`; `address` is the kernel's
+/// of a guest-physical one.
+fn ask_run<T>(
+    memory: &dyn GuestMemory,
+    run: &Range<Gpa>,
+    address: impl Fn(u64) -> u64,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Vec<T> {
     const CHUNK: u64 = 1 << 20;
     const OVERLAP: u64 = 64;
     let mut found = Vec::new();
@@ -115,22 +181,27 @@ fn of_run(memory: &dyn GuestMemory, run: &Range<Gpa>) -> Vec<Symbols> {
             continue;
         }
         let hits = kallsyms::digits(&bytes).map(|at| start + at as u64);
-        found.extend(hits.filter_map(|at| of_image(memory, run, at)));
+        let tables = hits.filter_map(|at| of_image(memory, run, at, &address));
+        found.extend(tables.filter_map(|tables| ask(&tables)));
     }
     found
 }
 
-/// The symbols of the image whose tokens' digits lie at `digits`.
-fn of_image(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symbols> {
+/// The tables of the image whose tokens' digits lie at `digits`.
+fn of_image(
+    memory: &dyn GuestMemory,
+    run: &Range<Gpa>,
+    digits: u64,
+    address: impl Fn(u64) -> u64,
+) -> Option<OwnTables> {
     // Tables are aligned in the guest, so the piece starts aligned too.
     let start = digits.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
     let end = (digits + AFTER).min(run.end.0);
     let mut image = Buffer::new(end.checked_sub(start)? as usize);
     memory.read(Gpa(start), &mut image).ok()?;
     let tables = Tables::find(&image, digits.checked_sub(start)? as usize)?;
-    // Where the image is in its address space is not known yet; nor does it matter, as KASLR is
-    // found out.
-    let addresses = tables.addresses(KERNEL_IMAGE.0 + (512 << 20) + start % ALIGNMENT)?;
+    let addresses = tables.addresses(address(start))?;
     let from = format!("the kallsyms found at {}", Gpa(digits));
-    named(&from, tables.names(), tables.count, &tables.tokens, &addresses)
+    let (names, tokens) = (tables.start_of_names(), tables.tokens);
+    Some(OwnTables { from, tokens, bytes: image, names, addresses })
 }
