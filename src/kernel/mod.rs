@@ -4,6 +4,7 @@ mod error;
 mod find;
 mod layouts;
 mod own_symbols;
+mod own_types;
 mod resources;
 mod search;
 mod symbols;
@@ -23,17 +24,13 @@ pub use system_map::SystemMap;
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::{self, KERNEL_IMAGE};
 use crate::arch::{AddressSpace, VirtualMemory};
-use crate::memory::{Buffer, GuestMemory};
-use crate::types::{Btf, Profile, TypesError};
+use crate::memory::GuestMemory;
+use crate::types::Profile;
 use find::Located;
 use search::Search;
 use std::sync::Arc;
 use vmcoreinfo::VmCoreInfo;
 
-/// The largest BTF that is read: today's are 4 to 8 MB.
-const BTF_LIMIT: u64 = 64 << 20;
-/// Where layouts come from if not from a file.
-const OWN_TYPES: &str = "the guest's own BTF";
 /// Where x86-64 links `_text` (`__START_KERNEL`, CONFIG_PHYSICAL_START being 16 MiB).
 const LINKED: Gva = Gva(0xffff_ffff_8100_0000);
 
@@ -149,7 +146,9 @@ impl Kernel {
     /// A profile of its layouts, from its own BTF.
     pub fn profile(&self, memory: &dyn GuestMemory) -> Result<Profile, KernelError> {
         let view = VirtualMemory { memory, space: self.space() };
-        ask_own_types(&view, &self.symbols, &self.located, |btf| Layouts::profile(btf))
+        own_types::ask(&view, &self.symbols, &self.located, |btf, from| {
+            Layouts::profile(btf).map_err(own_types::lacks(from))
+        })
     }
 
     /// The kernel's own address space.
@@ -178,19 +177,28 @@ fn prove_first_task(
     layouts: Option<&Layouts>,
 ) -> Result<Layouts, KernelError> {
     let view = VirtualMemory { memory, space: located.space };
-    let own = || ask_own_types(&view, symbols, located, |btf| Layouts::from_types(btf, OWN_TYPES));
-    let layouts = layouts.cloned().map_or_else(own, Ok)?;
     let init_task = slid(symbols, located, "init_task")?;
-    let at = field(init_task, layouts.task.comm)?;
-    let comm = view.read_string(at, layouts.task.comm_size as usize)?;
+    let proved = |layouts: Layouts| is_first_task(&view, &layouts, init_task).map(|()| layouts);
+    match layouts {
+        Some(layouts) => proved(layouts.clone()),
+        None => own_types::ask(&view, symbols, located, |btf, from| {
+            proved(Layouts::from_types(btf, from).map_err(own_types::lacks(from))?)
+        }),
+    }
+}
+
+/// An error unless the task at `at` is the first one.
+fn is_first_task(view: &VirtualMemory, layouts: &Layouts, at: Gva) -> Result<(), KernelError> {
+    let name = field(at, layouts.task.comm)?;
+    let comm = view.read_string(name, layouts.task.comm_size as usize)?;
     // Before the kernel names its CPUs it is "swapper".
     if !matches!(comm.as_slice(), b"swapper/0" | b"swapper") {
-        return Err(KernelError::BadInitTask { at: init_task, comm: sanitized(&comm) });
+        return Err(KernelError::BadInitTask { at, comm: sanitized(&comm) });
     }
-    if !first_task(&view, &layouts.task, init_task)? {
-        return Err(KernelError::NotTheFirstTask(init_task));
+    if !first_task(view, &layouts.task, at)? {
+        return Err(KernelError::NotTheFirstTask(at));
     }
-    Ok(layouts)
+    Ok(())
 }
 
 /// Whether the task at `at` has what only the first one has: it is its own parent, its process id
@@ -204,26 +212,6 @@ fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool
     let back = field(next, 8).and_then(|prev| Ok(view.read_u64(prev)?));
     let [pid, tgid]: [Result<u32, KernelError>; 2] = ids;
     Ok(pid? == 0 && tgid? == 0 && parent == at.0 && back.is_ok_and(|back| back == link.0))
-}
-
-/// What `ask` makes of the kernel's own BTF.
-fn ask_own_types<T>(
-    view: &VirtualMemory,
-    symbols: &Symbols,
-    located: &Located,
-    ask: impl Fn(&Btf<Buffer>) -> Result<T, TypesError>,
-) -> Result<T, KernelError> {
-    let asked = Btf::parse(btf(view, symbols, located)?).and_then(|btf| ask(&btf));
-    asked.map_err(|source| KernelError::Types { from: OWN_TYPES.to_owned(), source })
-}
-
-fn btf(view: &VirtualMemory, symbols: &Symbols, located: &Located) -> Result<Buffer, KernelError> {
-    let bound = |name| slid(symbols, located, name).map_err(|_| KernelError::NoBtf);
-    let (start, stop) = (bound("__start_BTF")?, bound("__stop_BTF")?);
-    let length = stop.checked_sub(start).filter(|length| (1..BTF_LIMIT).contains(length));
-    let mut raw = Buffer::new(length.ok_or(KernelError::NoBtf)? as usize);
-    view.read(start, &mut raw)?;
-    Ok(raw)
 }
 
 fn slid(symbols: &Symbols, located: &Located, name: &str) -> Result<Gva, KernelError> {

@@ -10,5 +10,6 @@ mod launchers;
 mod live;
 mod paging;
 mod plain_kernel;
+mod probe;
 mod shell;
 mod wrapper;
