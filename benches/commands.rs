@@ -1,12 +1,16 @@
 //! `make bench`: whole-process times of the commands on a live guest, each beside a minimal C
 //! program that writes to an address known beforehand (`peer.c`), turn by turn in the same run.
 //! What counts are the ratios: machines differ, and are noisy.
+//!
+//! Warm is with what the first command has remembered, cold is without anything.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use vmfi::cache::Cache;
 use vmfi::guest::{Guest, GuestOptions};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
@@ -20,64 +24,69 @@ const HOLDER: &str = "target/fixtures/holder";
 
 fn main() -> Result<()> {
     std::env::set_current_dir(env!("CARGO_MANIFEST_DIR"))?;
-    let bench = Bench::boot()?;
-    let commands = bench.commands()?;
+    let (mut small, large) = (Bench::boot(512)?, Bench::boot(8192)?);
+    let commands = [small.commands()?, large.cold_list()].concat();
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); commands.len()];
     for _ in 0..RUNS {
         for ((_, command), times) in commands.iter().zip(&mut times) {
-            times.push(time(command)?);
+            times.push(time(command, small.cache.path())?);
         }
     }
     print!("{}", table(&commands, times)?);
     Ok(())
 }
 
+/// A command line, by the name that the table has for it.
+type Timed = (&'static str, Vec<String>);
+
 /// A guest whose victim holds still, and what its users know of it.
 struct Bench {
     guest: LabGuest,
-    map: PathBuf,
+    cache: TempDir,
 }
 
 impl Bench {
-    fn boot() -> Result<Self> {
+    fn boot(ram_mib: u64) -> Result<Self> {
         let given = std::env::var_os("KERNEL").filter(|path| !path.is_empty());
         let kernel = given.map_or("target/kernels/bookworm/vmlinuz".into(), PathBuf::from);
         let mut files = Initramfs::with_busybox()?;
         files.copy(Path::new("target/guest/wrapper"), "/wrapper")?;
         files.copy(Path::new(HOLDER), "/holder")?;
-        let mut guest = LabGuest::boot(&Setup::new(&kernel), &files)?;
+        let setup = Setup { ram_mib, ..Setup::new(&kernel) };
+        let mut guest = LabGuest::boot(&setup, &files)?;
         guest.run("/wrapper /holder >/out & until grep -q ready /out; do sleep 0.1; done")?;
-        let map = PathBuf::from("target/bench/kallsyms");
-        std::fs::write(&map, guest.copy_out("/proc/kallsyms")?)?;
-        Ok(Self { guest, map })
+        Ok(Self { guest, cache: tempfile::tempdir()? })
     }
 
-    /// What is timed, by the name that the table has for it.
-    fn commands(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
-        let listed: Value = serde_json::from_slice(&output(&self.vmfi(&["list", "--json"]))?)?;
+    /// What is timed on this guest.
+    fn commands(&mut self) -> Result<Vec<Timed>> {
+        let listed: Value = serde_json::from_slice(&self.output(&self.vmfi(&["list", "--json"]))?)?;
         let wrapper = listed[0]["pid"].as_i64().context("no wrapper")?.to_string();
-        let inject = ["inject", &wrapper, "value", "6", "4", "0", "--victim", HOLDER];
-        let receipt = self.vmfi(&[&inject[..], &["--json"]].concat());
-        let receipt: Value = serde_json::from_slice(&output(&receipt)?)?;
+        let inject = ["inject", &wrapper, "value", "6", "4", "0"];
+        let receipt = self.output(&self.vmfi(&[&inject[..], &["--json"]].concat()))?;
+        let receipt: Value = serde_json::from_slice(&receipt)?;
         let peer = self.peer(&receipt)?;
-        let place = String::from_utf8(output(&peer)?)?;
+        let place = String::from_utf8(self.output(&peer)?)?;
         ensure!(Some(place.trim()) == receipt["gpa"].as_str(), "they write elsewhere: {place}");
-        let list = self.vmfi(&["list"]);
+        let map = "target/bench/kallsyms";
+        std::fs::write(map, self.guest.copy_out("/proc/kallsyms")?)?;
+        let files = ["--system-map", map, "--victim", HOLDER];
         Ok(vec![
             ("peer", peer),
-            ("vmfi list", list),
-            ("vmfi inject", self.vmfi(&inject)),
-            ("vmfi list, memory alone", self.with_memory_alone(&["list"])),
-            ("vmfi inject, memory alone", self.with_memory_alone(&inject[..6])),
+            ("vmfi list, warm", self.vmfi(&["list"])),
+            ("vmfi inject, warm", self.vmfi(&inject)),
+            ("vmfi list, cold", self.vmfi(&["list", "--no-cache"])),
+            ("vmfi inject, cold", self.vmfi(&[&inject[..], &["--no-cache"]].concat())),
+            ("vmfi list, System.map given", self.vmfi(&["list", files[0], files[1]])),
+            ("vmfi inject, both files given", self.vmfi(&[&inject[..], &files].concat())),
         ])
     }
 
-    fn vmfi(&self, arguments: &[&str]) -> Vec<String> {
-        let map = self.map.display().to_string();
-        self.with_memory_alone(&[&["--system-map", &map], arguments].concat())
+    fn cold_list(&self) -> Vec<Timed> {
+        vec![("vmfi list, cold, 8 GiB sparse", self.vmfi(&["list", "--no-cache"]))]
     }
 
-    fn with_memory_alone(&self, arguments: &[&str]) -> Vec<String> {
+    fn vmfi(&self, arguments: &[&str]) -> Vec<String> {
         let ram = self.guest.ram().display().to_string();
         let own = [VMFI, "-m", &ram];
         own.iter().chain(arguments).map(|word| (*word).to_owned()).collect()
@@ -89,9 +98,10 @@ impl Bench {
             memory: self.guest.ram(),
             ram_size: None,
             layout: None,
-            system_map: Some(self.map.clone()),
+            system_map: None,
             layouts: None,
             access: Access::Read,
+            cache: Cache::none(),
         };
         let guest = Guest::open(&options)?;
         let mut all = tasks(&guest)?.into_iter();
@@ -102,18 +112,25 @@ impl Bench {
         let ram = self.guest.ram().display().to_string();
         Ok([PEER, &ram, &root, &levels, gva, "6"].map(str::to_owned).to_vec())
     }
+
+    fn output(&self, command: &[String]) -> Result<Vec<u8>> {
+        let output = process(command, self.cache.path()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{command:?}: {said}");
+        Ok(output.stdout)
+    }
 }
 
-fn output(command: &[String]) -> Result<Vec<u8>> {
-    let output = Command::new(&command[0]).args(&command[1..]).output()?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
+fn process(command: &[String], cache: &Path) -> Command {
+    let mut process = Command::new(&command[0]);
+    process.args(&command[1..]).env("XDG_CACHE_HOME", cache);
+    process
 }
 
 /// From the start of the process to its end.
-fn time(command: &[String]) -> Result<Duration> {
-    let mut process = Command::new(&command[0]);
-    process.args(&command[1..]).stdout(Stdio::null());
+fn time(command: &[String], cache: &Path) -> Result<Duration> {
+    let mut process = process(command, cache);
+    process.stdout(Stdio::null());
     let started = Instant::now();
     let status = process.status()?;
     let elapsed = started.elapsed();
@@ -122,7 +139,7 @@ fn time(command: &[String]) -> Result<Duration> {
 }
 
 /// Medians and quartiles, and how often the peer's median each is.
-fn table(commands: &[(&str, Vec<String>)], times: Vec<Vec<Duration>>) -> Result<String> {
+fn table(commands: &[Timed], times: Vec<Vec<Duration>>) -> Result<String> {
     let mut text =
         format!("| of {RUNS} runs | median | quartiles | to the peer |\n|---|---|---|---|\n");
     let mut peer = None;

@@ -3,9 +3,11 @@
 
 use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
-use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols};
+use crate::cache::{Cache, Shelf};
+use crate::kernel::{self, Facts, Kernel, KernelError, Layouts, Placement, Symbols, Told};
 use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout};
+use serde::{Deserialize, Serialize};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 /// The firmware keeps the end of RAM below the hole to itself: some 200 KiB with SeaBIOS, some
 /// MiB with others.
 const FIRMWARE_RESERVES: u64 = 64 << 20;
+/// How many kernels that are remembered are looked for in RAM that is not.
+const MOST_KNOWN: usize = 8;
 
 /// What is told about a guest.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct GuestOptions {
     pub layouts: Option<PathBuf>,
     /// Whether anything will be written.
     pub access: Access,
+    /// What is remembered.
+    pub cache: Cache,
 }
 
 impl GuestOptions {
@@ -39,6 +45,31 @@ impl GuestOptions {
             _ => Ok(None),
         }
     }
+
+    /// What `source` is remembered by; `None` where files are given, which count and are looked
+    /// into each time.
+    fn remembered(&self, source: &RamSource) -> Option<String> {
+        let found_out = self.system_map.is_none() && self.layouts.is_none();
+        found_out.then(|| format!("{}, {:?} bytes", source.identity(), self.ram_size))
+    }
+
+    /// Whether RAM may be laid out so.
+    fn allow(&self, layout: &Layout) -> bool {
+        match &self.layout {
+            None => true,
+            Some(RamLayout::Known(given)) => given == layout,
+            Some(RamLayout::Palacios(_)) => false,
+        }
+    }
+}
+
+/// What is remembered of a RAM source.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    layout: String,
+    /// The name of its facts.
+    kernel: String,
+    placement: Placement,
 }
 
 /// A guest could not be opened.
@@ -86,24 +117,61 @@ impl Guest {
         let listed = options.listed()?;
         let memory = listed.as_ref().map_or(options.memory.as_path(), PalaciosRam::source);
         let source = RamSource::open(memory, options.access)?;
+        if let Some(guest) = Self::recall(options, &source) {
+            return Ok(guest);
+        }
         let given = match &options.layout {
             Some(RamLayout::Known(layout)) => Some(layout.clone()),
             _ => listed.as_ref().map(PalaciosRam::layout),
         };
         let symbols = options.system_map.as_deref().map(Symbols::read).transpose()?.map(Arc::new);
         let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
+        let known = options.cache.latest(Shelf::Kernels, MOST_KNOWN);
+        let told = Told { symbols: symbols.as_ref(), layouts: members.as_ref(), known: &known };
         let mut failed = None;
         for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
             let memory = source.map(regions)?;
-            match understand(memory.as_ref(), symbols.as_ref(), members.as_ref(), &layout) {
+            let kernel = Kernel::find(memory.as_ref(), &told).map_err(missing_ram);
+            match kernel.and_then(|kernel| understood(memory.as_ref(), kernel, &layout)) {
                 Ok(kernel) => {
                     accept(given.as_ref(), &layout)?;
-                    return Ok(Self { memory, layout, kernel, listed });
+                    let guest = Self { memory, layout, kernel, listed };
+                    guest.remember(options, &source);
+                    return Ok(guest);
                 }
                 Err(error) => failed = Some(further(failed, error)),
             }
         }
         Err(failed.unwrap_or(GuestError::Kernel(KernelError::NoKernel)))
+    }
+
+    /// The guest that was found in `source` last, if it still is there as it was. What is given
+    /// beforehand counts, so it is looked into anew.
+    fn recall(options: &GuestOptions, source: &RamSource) -> Option<Self> {
+        let remembered = options.remembered(source)?;
+        let cached: Remembered = options.cache.recall(Shelf::Sources, &remembered)?;
+        let facts: Facts = options.cache.recall(Shelf::Kernels, &cached.kernel)?;
+        let layout = cached.layout.parse().ok().filter(|layout| options.allow(layout))?;
+        let regions = layout.regions(options.ram_size.or(source.size())?).ok()?;
+        let memory = source.map(regions).ok()?;
+        let kernel = cached.placement.prove(memory.as_ref(), &facts).map_err(GuestError::from);
+        let kernel = kernel.and_then(|kernel| understood(memory.as_ref(), kernel, &layout));
+        let kernel = kernel.inspect_err(|why| log::debug!("what is remembered fails: {why}"));
+        let kernel = kernel.ok()?;
+        log::debug!("kernel: {}, as remembered", kernel.banner);
+        Some(Self { memory, layout, kernel, listed: None })
+    }
+
+    /// Remembers what was found.
+    fn remember(&self, options: &GuestOptions, source: &RamSource) {
+        let facts = Facts::of(&self.kernel, self.memory());
+        let Some((remembered, facts)) = options.remembered(source).zip(facts) else { return };
+        let (layout, kernel) = (self.layout.to_string(), facts.name());
+        if !self.kernel.recalled {
+            options.cache.remember(Shelf::Kernels, &kernel, &facts);
+        }
+        let found = Remembered { layout, kernel, placement: Placement::of(&self.kernel) };
+        options.cache.remember(Shelf::Sources, &remembered, &found);
     }
 
     /// Guest-physical memory.
@@ -166,13 +234,12 @@ fn accept(given: Option<&Layout>, proved: &Layout) -> Result<(), GuestError> {
     }
 }
 
-fn understand(
+/// `kernel`, if the layout agrees with what it has for RAM.
+fn understood(
     memory: &dyn GuestMemory,
-    symbols: Option<&Arc<Symbols>>,
-    members: Option<&Layouts>,
+    kernel: Kernel,
     layout: &Layout,
 ) -> Result<Kernel, GuestError> {
-    let kernel = Kernel::find(memory, symbols, members).map_err(missing_ram)?;
     let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
     if ram.is_empty() {
         return Err(KernelError::Booting.into());

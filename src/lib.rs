@@ -9,6 +9,7 @@
 //! - [`symbols`]: symbol tables by name.
 //! - [`types`]: the layout of structures.
 //! - [`kernel`]: what is known about the guest's kernel.
+//! - [`cache`]: what is remembered of kernels and RAM sources.
 //! - [`guest`]: a guest, opened: what every command starts with.
 //! - [`process`]: tasks, the wrapper and its children, memory maps.
 //! - [`victim`]: the program under test, proved to be the file given.
@@ -20,6 +21,7 @@
 
 pub mod address;
 pub mod arch;
+pub mod cache;
 pub mod cli;
 pub mod fault;
 pub mod guest;

@@ -93,7 +93,8 @@ impl AddressSpace {
         let mut table = self.root;
         let mut writable = true;
         for &shift in self.format.index_shifts {
-            let at = Gpa(table.0 + ENTRY * self.index(gva, shift));
+            let at = table.checked_add(ENTRY * self.index(gva, shift));
+            let at = at.ok_or(not_mapped(Absence::NotCanonical))?;
             let entry = memory.load(at).map_err(|source| TranslateError::Memory { gva, source })?;
             writable &= (self.format.writable)(entry);
             match (self.format.decode)(entry, shift, self.is_last(shift)) {

@@ -2,10 +2,12 @@
 
 use super::error::NoMemory;
 use super::number::{parse_layout, parse_size};
+use crate::cache::Cache;
 use crate::guest::{Guest, GuestOptions};
 use crate::memory::Access;
 use crate::vmm::RamLayout;
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -36,6 +38,9 @@ pub struct GuestArgs {
         default_value = "wrapper"
     )]
     pub wrapper_name: String,
+    /// Neither recall what was found out before, nor remember what is found out
+    #[arg(long, global = true, env = "VMFI_NO_CACHE", value_parser = FalseyValueParser::new())]
+    no_cache: bool,
     /// The file with such options [default: vmfi.toml here, else ~/.config/vmfi/vmfi.toml]
     #[arg(long, global = true, env = "VMFI_CONFIG", value_name = "PATH")]
     pub config: Option<PathBuf>,
@@ -44,10 +49,23 @@ pub struct GuestArgs {
 impl GuestArgs {
     /// Opens the guest that the options name.
     pub fn open(&self, access: Access) -> anyhow::Result<Guest> {
+        self.open_with(access, self.cache())
+    }
+
+    /// The same, and finds out everything anew.
+    pub fn open_afresh(&self, access: Access) -> anyhow::Result<Guest> {
+        self.open_with(access, self.cache().afresh())
+    }
+
+    fn cache(&self) -> Cache {
+        if self.no_cache { Cache::none() } else { Cache::of_user() }
+    }
+
+    fn open_with(&self, access: Access, cache: Cache) -> anyhow::Result<Guest> {
         let memory = self.memory.clone().ok_or(NoMemory)?;
         let (ram_size, layout) = (self.ram_size, self.ram_layout.clone());
         let (system_map, layouts) = (self.system_map.clone(), self.layouts.clone());
-        let options = GuestOptions { memory, ram_size, layout, system_map, layouts, access };
+        let options = GuestOptions { memory, ram_size, layout, system_map, layouts, access, cache };
         Ok(Guest::open(&options)?)
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per command, whose module docs are the command's manual.
 
+mod cache;
 mod choice;
 mod config;
 mod error;
@@ -56,6 +57,7 @@ enum Command {
     Read(read::ReadArgs),
     Probe(probe::ProbeArgs),
     Profile(profile::ProfileArgs),
+    Cache(cache::CacheArgs),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
 }
@@ -133,6 +135,7 @@ impl CommandLine for Cli {
             Command::Read(args) => read::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Profile(args) => profile::run(args, guest, json),
+            Command::Cache(args) => cache::run(args, json),
             Command::Shell(command) => shell::run(command, Self::command()),
         }
     }

@@ -60,7 +60,7 @@ struct Rejected {
 
 pub fn run(args: &ProbeArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     args.write_system_map.as_deref().map_or(Ok(()), replaceable)?;
-    let guest = guest_args.open(Access::Read)?;
+    let guest = guest_args.open_afresh(Access::Read)?;
     if let Some(path) = &args.write_system_map {
         write_system_map(&guest, path)?;
     }

@@ -93,6 +93,9 @@ pub enum KernelError {
         "init_task at {0} has its name but not all of the first task: RAM is cut off (check --ram-size), the guest is still booting, this is an earlier guest's kernel, or --layouts is of another"
     )]
     NotTheFirstTask(Gva),
+    /// What is remembered of a kernel does not hold.
+    #[error("the kernel is not the one that is remembered; try again with --no-cache")]
+    NotRemembered,
     /// A structure of the kernel is not what it must be.
     #[error("the guest kernel's {what} at {at} is damaged; try again")]
     Damaged {

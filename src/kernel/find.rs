@@ -18,7 +18,7 @@ const ALIGNMENT: u64 = 2 << 20;
 const IMAGE_SPACE_LENGTH: u64 = 1 << 30;
 const BANNER: &[u8] = b"Linux version ";
 /// A kernel image's page tables can have either depth: which one shows by what maps.
-const FORMATS: [&PagingFormat; 2] = [&x86_64::FIVE_LEVELS, &x86_64::FOUR_LEVELS];
+pub const FORMATS: [&PagingFormat; 2] = [&x86_64::FIVE_LEVELS, &x86_64::FOUR_LEVELS];
 
 /// Where a kernel's image lies.
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@
 
 use super::KernelError;
 use crate::types::{self, Member, Profile, Recorder, TypeSource, TypesError, WHOLE};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// TASK_COMM_LEN is 16. What types say comes from guest RAM: a larger one is not believed.
@@ -13,7 +14,7 @@ const LONGEST_COMM: u64 = 16;
 const MOST_PIVOTS: u64 = 15;
 
 /// Every layout that is used, in bytes from the start of each structure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layouts {
     /// Where they come from.
     pub from: String,
@@ -38,7 +39,7 @@ pub struct Layouts {
 }
 
 /// How the page cache is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PageCacheLayout {
     /// `file.f_mapping`.
     pub mapping: u64,
@@ -59,7 +60,7 @@ pub struct PageCacheLayout {
 }
 
 /// `struct task_struct`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TaskLayout {
     /// The ring of thread-group leaders.
     pub tasks: u64,
@@ -86,7 +87,7 @@ pub struct TaskLayout {
 }
 
 /// How the threads of a process are linked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ThreadsLayout {
     /// A list whose head is in `struct signal_struct`, from 3.14 on (commit 0c740d0afc3b).
     Listed {
@@ -105,7 +106,7 @@ pub enum ThreadsLayout {
 }
 
 /// `struct mm_struct`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MmLayout {
     /// The page-table root, as a kernel address.
     pub pgd: u64,
@@ -116,7 +117,7 @@ pub struct MmLayout {
 }
 
 /// How a memory map is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum MapsLayout {
     /// A list, up to 6.0.
     List {
@@ -135,7 +136,7 @@ pub enum MapsLayout {
 }
 
 /// `struct maple_node`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MapleLayout {
     /// `struct maple_range_64`, leaves and inner nodes.
     pub range: NodeLayout,
@@ -144,7 +145,7 @@ pub struct MapleLayout {
 }
 
 /// One kind of maple tree node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeLayout {
     /// The array of pivots.
     pub pivots: u64,
@@ -155,7 +156,7 @@ pub struct NodeLayout {
 }
 
 /// `struct vm_area_struct`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VmaLayout {
     /// First address.
     pub start: u64,
@@ -170,7 +171,7 @@ pub struct VmaLayout {
 }
 
 /// `struct file`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FileLayout {
     /// `f_path.dentry`.
     pub dentry: u64,
@@ -179,7 +180,7 @@ pub struct FileLayout {
 }
 
 /// `struct dentry`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DentryLayout {
     /// `d_name.name`.
     pub name: u64,
@@ -188,7 +189,7 @@ pub struct DentryLayout {
 }
 
 /// `struct mount` and the `struct vfsmount` within it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MountLayout {
     /// The `struct vfsmount`, to which files point.
     pub vfsmount: u64,
@@ -201,7 +202,7 @@ pub struct MountLayout {
 }
 
 /// `struct resource`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ResourceLayout {
     /// First address.
     pub start: u64,

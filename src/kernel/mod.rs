@@ -1,6 +1,7 @@
 //! What is known about the guest's kernel: where it was loaded, its symbols and its members.
 
 mod error;
+mod facts;
 mod find;
 mod layouts;
 mod own_symbols;
@@ -12,6 +13,7 @@ mod system_map;
 mod vmcoreinfo;
 
 pub use error::KernelError;
+pub use facts::{Facts, Placement};
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
     PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
@@ -46,23 +48,32 @@ pub struct Kernel {
     pub layouts: Layouts,
     /// What looked like it and is not.
     pub rejected: Vec<Rejected>,
+    /// Whether symbols and layouts were remembered, and proved.
+    pub recalled: bool,
+}
+
+/// What is told about the kernel beforehand.
+#[derive(Clone, Copy, Default)]
+pub struct Told<'a> {
+    /// Its symbols, which then count and no others.
+    pub symbols: Option<&'a Arc<Symbols>>,
+    /// The layouts of its structures, likewise.
+    pub layouts: Option<&'a Layouts>,
+    /// Kernels that it may be.
+    pub known: &'a [Facts],
 }
 
 impl Kernel {
     /// Finds the kernel that runs in `memory`, and proves it: its own page tables map the banner
-    /// back to where it was found, and its first task is one. Where nothing is given, symbols are
-    /// those of the kernel's own kallsyms, and `layouts` those of its own BTF.
-    pub fn find(
-        memory: &dyn GuestMemory,
-        symbols: Option<&Arc<Symbols>>,
-        layouts: Option<&Layouts>,
-    ) -> Result<Self, KernelError> {
-        let mut search = Search::new(memory, layouts);
-        match symbols {
+    /// back to where it was found, and its first task is one. Where nothing is told, symbols are
+    /// those of the kernel's own kallsyms, and layouts those of its own BTF.
+    pub fn find(memory: &dyn GuestMemory, told: &Told) -> Result<Self, KernelError> {
+        let mut search = Search::new(memory, told.layouts);
+        match told.symbols {
             Some(symbols) => search.look_for(symbols),
-            None => search.look_for_any(),
+            None => search.look_for_any(told.known),
         }
-        Ok(search.conclude(|| find::explain(memory, symbols))?.told())
+        Ok(search.conclude(|| find::explain(memory, told.symbols))?.logged())
     }
 
     fn prove(
@@ -75,18 +86,22 @@ impl Kernel {
         let view = VirtualMemory { memory, space: located.space };
         let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
         let (banner, symbols) = (sanitized(&banner), Arc::clone(symbols));
-        Ok(Self { banner, located, symbols, layouts, rejected: Vec::new() })
+        Ok(Self { banner, located, symbols, layouts, rejected: Vec::new(), recalled: false })
+    }
+
+    fn recalled(self) -> Self {
+        Self { recalled: true, ..self }
     }
 
     /// Says in the log what was found.
-    fn told(self) -> Self {
+    fn logged(self) -> Self {
         let (banner, located) = (&self.banner, &self.located);
         log::debug!("kernel: {banner}");
         log::debug!(
             "kernel: banner at guest-physical {}, {}, symbols from {}, {:#x} past them",
             located.banner,
             located.space.format.name,
-            self.symbols.path().display(),
+            self.symbols_from(),
             located.slide
         );
         if let Some(other) = self.layouts.kernel.as_ref().filter(|kernel| *kernel != banner) {
@@ -122,6 +137,13 @@ impl Kernel {
         Ok(self.located.banner.0.wrapping_sub(into) as i64)
     }
 
+    /// Whether `note` is of the kernel that lies here.
+    fn wrote(&self, note: &VmCoreInfo) -> bool {
+        let root = self.symbols.page_table_root().ok();
+        let root = root.and_then(|root| root.checked_offset(self.located.slide));
+        note.phys_base() == self.phys_base().ok() && note.page_table_root() == root
+    }
+
     /// The `struct page` of guest-physical address 0, from which those of all other pages follow
     /// each other (arch/x86/include/asm/pgtable_64_types.h: a variable since 4.9).
     pub fn first_page(&self, memory: &dyn GuestMemory) -> Result<Gva, KernelError> {
@@ -134,7 +156,12 @@ impl Kernel {
 
     /// Where its symbols come from.
     pub fn symbols_from(&self) -> String {
-        self.symbols.path().display().to_string()
+        let from = self.symbols.path().display();
+        if self.recalled {
+            format!("a kernel that is remembered: {from}")
+        } else {
+            from.to_string()
+        }
     }
 
     /// What it counts time in: ticks since some moment.

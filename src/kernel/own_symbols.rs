@@ -1,7 +1,7 @@
 //! The kernel's symbols from its own kallsyms tables in RAM: where its VMCOREINFO says, or told by
 //! the tables' own form.
 
-use super::{Symbols, VmCoreInfo};
+use super::{Kernel, Symbols, VmCoreInfo};
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{Buffer, GuestMemory};
@@ -10,8 +10,6 @@ use std::ops::Range;
 
 /// What KASLR moves the kernel by is a multiple of this.
 const ALIGNMENT: u64 = 2 << 20;
-/// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
-const MOST_NOTES: usize = 16;
 /// More symbols than any kernel has: those of today have some 150,000.
 const MOST_SYMBOLS: u32 = 1 << 20;
 /// A token table has some 1000 bytes.
@@ -23,6 +21,8 @@ const ALL_NAMES: usize = 64 << 20;
 /// The piece of an image that holds all tables, before and after the tokens.
 const BEFORE: u64 = 16 << 20;
 const AFTER: u64 = 8 << 20;
+/// From its text on, an image has its tables within so many bytes.
+const IMAGE: u64 = 128 << 20;
 
 /// A kernel's tables, copied out of RAM.
 pub struct OwnTables {
@@ -59,37 +59,32 @@ impl OwnTables {
     }
 }
 
-/// The symbols of every kernel in RAM that says where its tables are.
-pub fn told(memory: &dyn GuestMemory) -> Vec<Symbols> {
-    let notes = VmCoreInfo::all(memory);
-    let symbols = |note| ask_note(memory, note, OwnTables::symbols);
-    notes.iter().take(MOST_NOTES).filter_map(symbols).collect()
-}
-
-/// What `ask` makes of the tables of the kernel that lies at `phys_base`: where a note of its own
-/// says that they are, or by their form in its image.
-pub fn ask_kernel<T>(
-    memory: &dyn GuestMemory,
-    phys_base: i64,
-    ask: impl Fn(&OwnTables) -> Option<T>,
-) -> Option<T> {
-    let notes = VmCoreInfo::all(memory);
-    let own = notes.iter().filter(|note| note.number("phys_base") == Some(phys_base));
-    let told = own.take(MOST_NOTES).find_map(|note| ask_note(memory, note, &ask));
-    told.or_else(|| {
-        let address = |at: u64| KERNEL_IMAGE.0.wrapping_add(at).wrapping_sub(phys_base as u64);
-        let mut images = image_parts(memory, phys_base).into_iter();
-        images.find_map(|part| ask_run(memory, &part, address, &ask).into_iter().next())
+/// The symbols of the kernel that wrote `note`, whose tables lie where it says, or show by their
+/// form in its image: `None` where neither is so any more.
+pub fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
+    ask_note(memory, note, OwnTables::symbols).or_else(|| {
+        let text = note.place("_stext")?;
+        let image = text..text.checked_add(IMAGE)?;
+        by_form(memory, &image).pop()
     })
 }
 
-/// The parts of RAM in which the image of the kernel at `phys_base` may lie.
-fn image_parts(memory: &dyn GuestMemory, phys_base: i64) -> Vec<Range<Gpa>> {
-    let length = IMAGE_SPACE.end - IMAGE_SPACE.start;
-    let start = Gpa(phys_base.max(0) as u64);
-    let end = Gpa(phys_base.saturating_add_unsigned(length).max(0) as u64);
-    let runs = memory.backed().into_iter();
-    runs.map(|run| run.start.max(start)..run.end.min(end)).filter(|part| !part.is_empty()).collect()
+/// What `ask` makes of the tables of `kernel`: where a note of its own says that they are, or by
+/// their form in its image.
+pub fn ask_kernel<T>(
+    memory: &dyn GuestMemory,
+    kernel: &Kernel,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Option<T> {
+    let notes = VmCoreInfo::all(memory);
+    let mut own = notes.iter().filter(|note| kernel.wrote(note));
+    own.find_map(|note| ask_note(memory, note, &ask)).or_else(|| {
+        let start = kernel.phys_base().ok()?;
+        let address = |at: u64| KERNEL_IMAGE.0.wrapping_add(at).wrapping_sub(start as u64);
+        let end = start.saturating_add_unsigned(IMAGE_SPACE.end - IMAGE_SPACE.start);
+        let image = Gpa(start.max(0) as u64)..Gpa(end.max(0) as u64);
+        ask_form(memory, &image, address, ask).pop()
+    })
 }
 
 /// What `ask` makes of the tables of the kernel that wrote `note`: `None` unless they are where it
@@ -99,7 +94,7 @@ fn ask_note<T>(
     note: &VmCoreInfo,
     ask: impl Fn(&OwnTables) -> Option<T>,
 ) -> Option<T> {
-    let told = Told { memory, note, phys_base: note.number("phys_base")? };
+    let told = Told { memory, note };
     let tokens = Tokens::new(
         &told.read("kallsyms_token_table", TOKEN_TABLE)?,
         &told.read("kallsyms_token_index", TOKEN_INDEX)?,
@@ -120,19 +115,12 @@ fn ask_note<T>(
 struct Told<'m> {
     memory: &'m dyn GuestMemory,
     note: &'m VmCoreInfo,
-    phys_base: i64,
 }
 
 impl Told<'_> {
-    /// Where the kernel's symbol `name` lies.
-    fn at(&self, name: &str) -> Option<Gpa> {
-        let into = self.note.symbol(name)?.checked_sub(KERNEL_IMAGE.0)?;
-        Gpa(into).checked_offset(self.phys_base)
-    }
-
     /// `length` bytes from `name` on.
     fn read(&self, name: &str, length: usize) -> Option<Buffer> {
-        let at = self.at(name)?;
+        let at = self.note.place(name)?;
         let mut bytes = Buffer::new(length);
         self.memory.read(at, &mut bytes).ok()?;
         Some(bytes)
@@ -155,17 +143,28 @@ impl Told<'_> {
     }
 }
 
-/// The symbols of every kernel image in RAM whose tables are told by their form. Reads all of RAM.
-pub fn by_form(memory: &dyn GuestMemory) -> Vec<Symbols> {
+/// The symbols of every kernel image `within` RAM whose tables are told by their form. Reads all of
+/// it.
+pub fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
     // Where an image is in its address space is not known yet; nor does it matter, as KASLR is
     // found out.
     let somewhere = |at: u64| KERNEL_IMAGE.0 + (512 << 20) + at % ALIGNMENT;
-    let of_run = |run| ask_run(memory, &run, somewhere, OwnTables::symbols);
-    memory.backed().into_iter().flat_map(of_run).collect()
+    ask_form(memory, within, somewhere, OwnTables::symbols)
 }
 
-/// What `ask` makes of the tables that are told by their form in `run`; `address` is the kernel's
-/// of a guest-physical one.
+/// What `ask` makes of all tables `within` RAM that are told by their form; `address` is the
+/// kernel's of a guest-physical one.
+fn ask_form<T>(
+    memory: &dyn GuestMemory,
+    within: &Range<Gpa>,
+    address: impl Fn(u64) -> u64,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Vec<T> {
+    let part = |run: Range<Gpa>| run.start.max(within.start)..run.end.min(within.end);
+    let parts = memory.backed().into_iter().map(part).filter(|part| !part.is_empty());
+    parts.flat_map(|part| ask_run(memory, &part, &address, &ask)).collect()
+}
+
 fn ask_run<T>(
     memory: &dyn GuestMemory,
     run: &Range<Gpa>,

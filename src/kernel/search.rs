@@ -2,7 +2,8 @@
 //! its tables and tasks, lies there until it is overwritten. Each candidate is proved or rejected;
 //! of several that prove themselves the one is taken whose clock moves.
 
-use super::{Kernel, KernelError, Layouts, Symbols, find, own_symbols};
+use super::{Facts, Kernel, KernelError, Layouts, Symbols, VmCoreInfo, find, own_symbols};
+use crate::address::Gpa;
 use crate::memory::GuestMemory;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 /// An idle kernel may stop its tick for some seconds.
 const LONGEST_STILL: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
+/// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
+const MOST_NOTES: usize = 16;
 
 /// Something that looked like the guest's kernel and is not.
 #[derive(Clone, Debug)]
@@ -36,14 +39,29 @@ impl<'m> Search<'m> {
         Self { memory, layouts, proved: Vec::new(), rejected: Vec::new(), failed: None }
     }
 
-    /// Tries every kernel that tells its symbols: those that say where they are first. What an
-    /// earlier guest left says so too, and then the one that runs may show by its form only.
-    pub fn look_for_any(&mut self) {
-        for ways in [own_symbols::told, own_symbols::by_form] {
-            if self.proved.is_empty() {
-                ways(self.memory).into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+    /// Tries the kernels that are `known`, then every other one that tells its symbols: those that
+    /// left a note first. What an earlier guest left may be among them all, so each note must be a
+    /// proved kernel's, or is looked into.
+    pub fn look_for_any(&mut self, known: &[Facts]) {
+        known.iter().for_each(|facts| self.look_for_known(facts));
+        for note in VmCoreInfo::all(self.memory).iter().take(MOST_NOTES) {
+            if !self.proved.iter().any(|kernel| kernel.wrote(note)) {
+                let own = own_symbols::of_note(self.memory, note);
+                own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
             }
         }
+        if self.proved.is_empty() {
+            let own = own_symbols::by_form(self.memory, &(Gpa(0)..Gpa(u64::MAX)));
+            own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+        }
+    }
+
+    /// Tries every place in RAM that may hold the kernel of `facts`. That it is not there is what
+    /// most that is remembered says.
+    fn look_for_known(&mut self, facts: &Facts) {
+        let candidates = find::candidates(self.memory, facts.symbols()).unwrap_or_default();
+        let proved = candidates.into_iter().filter_map(|at| facts.prove(self.memory, at).ok());
+        proved.for_each(|kernel| self.keep(kernel));
     }
 
     /// Tries every place in RAM that may hold the kernel of `symbols`.
@@ -55,13 +73,18 @@ impl<'m> Search<'m> {
         };
         for located in candidates {
             let what = format!("a kernel with its banner at {}, by {}", located.banner, from());
-            let known = |kernel: &Kernel| kernel.located.banner == located.banner;
             match Kernel::prove(self.memory, symbols, located, self.layouts) {
-                // A kernel may have left several notes of itself.
-                Ok(_) if self.proved.iter().any(known) => {}
-                Ok(kernel) => self.proved.push(kernel),
+                Ok(kernel) => self.keep(kernel),
                 Err(error) => self.reject(what, error),
             }
+        }
+    }
+
+    /// Keeps a kernel that is proved; it may have shown in several ways.
+    fn keep(&mut self, kernel: Kernel) {
+        let same = |other: &Kernel| other.located.banner == kernel.located.banner;
+        if !self.proved.iter().any(same) {
+            self.proved.push(kernel);
         }
     }
 

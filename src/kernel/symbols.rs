@@ -4,11 +4,12 @@
 use super::KernelError;
 use crate::address::Gva;
 use crate::symbols::{SymbolError, first_addresses};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Every symbol that is asked for.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "_text",
     "linux_banner",
     "init_top_pgt",
@@ -19,15 +20,41 @@ const NAMES: [&str; 10] = [
     "vmemmap_base",
     "__start_BTF",
     "__stop_BTF",
+    "__start_notes",
+    "__stop_notes",
 ];
 /// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
 const STUB: u64 = 64 << 10;
 
 /// Where the kernel was linked to have its symbols.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Kept", into = "Kept")]
 pub struct Symbols {
     path: PathBuf,
     addresses: HashMap<&'static str, u64>,
+}
+
+/// As they are remembered.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    path: PathBuf,
+    addresses: BTreeMap<String, u64>,
+}
+
+impl From<Kept> for Symbols {
+    fn from(kept: Kept) -> Self {
+        let mut symbols = Self { path: kept.path, addresses: HashMap::new() };
+        kept.addresses.iter().for_each(|(name, at)| symbols.keep(name.as_bytes(), Gva(*at)));
+        symbols
+    }
+}
+
+impl From<Symbols> for Kept {
+    fn from(symbols: Symbols) -> Self {
+        let named = |(name, at): (&str, u64)| (name.to_owned(), at);
+        let addresses = symbols.addresses.into_iter().map(named).collect();
+        Self { path: symbols.path, addresses }
+    }
 }
 
 impl Symbols {

@@ -21,7 +21,7 @@ impl Kernel {
     /// All of its symbols by its own tables, whatever those in use came from.
     pub fn system_map(&self, memory: &dyn GuestMemory) -> Result<SystemMap, KernelError> {
         let own = |tables: &OwnTables| self.lines(tables);
-        ask_kernel(memory, self.phys_base()?, own).ok_or(KernelError::NoTables)
+        ask_kernel(memory, self, own).ok_or(KernelError::NoTables)
     }
 
     /// The lines of `tables`, if they are of this kernel in this boot.

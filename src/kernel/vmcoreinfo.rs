@@ -3,7 +3,8 @@
 //!
 //! Stale copies lie about in RAM too, so what one says is tried, and not believed.
 
-use crate::address::Gpa;
+use crate::address::{Gpa, Gva};
+use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{GuestMemory, MemoryError};
 use std::collections::HashMap;
 
@@ -46,13 +47,30 @@ impl VmCoreInfo {
         Ok(Some(Self { at, lines }))
     }
 
+    /// What is added to an address of the kernel's image, from the image space's start on, to get
+    /// the guest-physical one.
+    pub fn phys_base(&self) -> Option<i64> {
+        self.number("phys_base")
+    }
+
+    /// The kernel's page-table root.
+    pub fn page_table_root(&self) -> Option<Gva> {
+        self.symbol("init_top_pgt").or_else(|| self.symbol("swapper_pg_dir")).map(Gva)
+    }
+
+    /// Where the kernel's symbol `name` lies.
+    pub fn place(&self, name: &str) -> Option<Gpa> {
+        let into = self.symbol(name)?.checked_sub(KERNEL_IMAGE.0)?;
+        Gpa(into).checked_offset(self.phys_base()?)
+    }
+
     /// The address of the kernel's symbol `name`, where it was loaded.
     pub fn symbol(&self, name: &str) -> Option<u64> {
         u64::from_str_radix(self.lines.get(&format!("SYMBOL({name})"))?, 16).ok()
     }
 
     /// The number `name`.
-    pub fn number(&self, name: &str) -> Option<i64> {
+    fn number(&self, name: &str) -> Option<i64> {
         self.lines.get(&format!("NUMBER({name})"))?.parse().ok()
     }
 }

@@ -5,7 +5,7 @@
 //! the mapping.
 
 use super::mapped::{exchange, map_raw, word_at};
-use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, aligned};
+use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, aligned, read_words};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -54,18 +54,7 @@ impl GuestMemory for MappedDevice {
 
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
         self.regions.pieces(at, into.len() as u64)?;
-        let mut at = at;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let word = at.align_down(WORD);
-            let skipped = (at.0 - word.0) as usize;
-            let length = rest.len().min(WORD as usize - skipped);
-            let (part, after) = rest.split_at_mut(length);
-            part.copy_from_slice(&self.load(word)?.to_le_bytes()[skipped..skipped + length]);
-            at = Gpa(word.0 + WORD);
-            rest = after;
-        }
-        Ok(())
+        read_words(self, at, into)
     }
 
     fn load(&self, at: Gpa) -> Result<u64, MemoryError> {

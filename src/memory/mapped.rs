@@ -5,19 +5,19 @@
 //! allocates nothing, and a page is asked for with `SEEK_DATA` before a word of it is loaded the
 //! first time: in a hole it is zero.
 
-use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, word_offset};
+use super::{Access, GuestMemory, MemoryError, RegionMap, WORD, read_words, word_offset};
 use crate::address::Gpa;
 use memmap2::{MmapOptions, MmapRaw};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 /// Granularity of holes: the host's page.
 const PAGE: u64 = 4096;
+/// Up to so many bytes, loads are faster than a system call.
+const SHORT: usize = 64;
 
 /// A RAM file, mapped whole.
 pub struct MappedFile {
@@ -26,9 +26,9 @@ pub struct MappedFile {
     mapping: MmapRaw,
     access: Access,
     regions: RegionMap,
-    /// Runs of the file known to hold data, start to end, in bytes. Data never becomes a hole
-    /// while the guest runs (without a balloon, and then reading allocates a page at worst).
-    data: Mutex<BTreeMap<u64, u64>>,
+    /// Pages of the file known to hold data. Data never becomes a hole while the guest runs
+    /// (without a balloon, and then reading allocates a page at worst).
+    data: PageSet,
 }
 
 impl MappedFile {
@@ -45,7 +45,7 @@ impl MappedFile {
         if needed > actual {
             return Err(MemoryError::TooSmall { path: path.to_owned(), actual, needed });
         }
-        let data = Mutex::new(BTreeMap::new());
+        let data = PageSet::new(actual);
         Ok(Self { path: path.to_owned(), file, mapping, access, regions, data })
     }
 
@@ -57,23 +57,51 @@ impl MappedFile {
     /// run of data ends takes long to find out.
     fn is_data(&self, offset: u64) -> bool {
         let page = offset - offset % PAGE;
-        let mut data = self.known_data();
-        let before = data.range(..=offset).next_back();
-        let known = before.is_some_and(|(_, end)| offset < *end);
-        if !known && data_from(&self.file, page, self.length()) == Some(page) {
-            data.insert(page, page + PAGE);
-            return true;
+        let data =
+            self.data.holds(page) || data_from(&self.file, page, self.length()) == Some(page);
+        if data {
+            self.data.insert(page..page + PAGE);
         }
-        known
-    }
-
-    fn known_data(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
-        self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        data
     }
 
     /// The word at `offset` of the file, which [`word_offset`] has checked.
     fn word(&self, offset: u64) -> &AtomicU64 {
         word_at(&self.mapping, offset)
+    }
+}
+
+/// A set of pages of a file, which grows only.
+struct PageSet(Vec<AtomicU64>);
+
+impl PageSet {
+    /// The empty set of pages of a file of `length` bytes.
+    fn new(length: u64) -> Self {
+        let words = length.div_ceil(PAGE).div_ceil(64);
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn holds(&self, offset: u64) -> bool {
+        let (word, bit) = Self::place(offset / PAGE);
+        self.0.get(word).is_some_and(|word| word.load(Ordering::Relaxed) >> bit & 1 == 1)
+    }
+
+    /// Adds the pages that lie in `run`, given in bytes.
+    fn insert(&self, run: Range<u64>) {
+        let (mut page, end) = (run.start.div_ceil(PAGE), run.end / PAGE);
+        while page < end {
+            let (word, bit) = Self::place(page);
+            let count = (64 - bit).min(end - page);
+            let bits = (u64::MAX >> (64 - count)) << bit;
+            if let Some(word) = self.0.get(word) {
+                word.fetch_or(bits, Ordering::Relaxed);
+            }
+            page += count;
+        }
+    }
+
+    fn place(page: u64) -> (usize, u64) {
+        ((page / 64) as usize, page % 64)
     }
 }
 
@@ -146,6 +174,9 @@ impl GuestMemory for MappedFile {
     }
 
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
+        if into.len() <= SHORT {
+            return read_words(self, at, into);
+        }
         let mut rest = into;
         for piece in self.regions.pieces(at, rest.len() as u64)? {
             let (part, after) = rest.split_at_mut((piece.end - piece.start) as usize);
@@ -178,7 +209,7 @@ impl GuestMemory for MappedFile {
             while let Some(run) = data_run(&self.file, from, end) {
                 let gpa = |offset| Gpa(region.gpa.0 + (offset - region.offset));
                 runs.push(gpa(run.start)..gpa(run.end));
-                self.known_data().insert(run.start, run.end);
+                self.data.insert(run.clone());
                 from = run.end;
             }
         }
@@ -224,6 +255,20 @@ mod tests {
         assert_eq!(memory.load(Gpa(0x1000)).unwrap(), 0);
         assert_eq!(memory.backed(), [Gpa(8 << 20)..Gpa((8 << 20) + 4096)]);
         assert_eq!(std::fs::metadata(&path).unwrap().blocks(), before);
+    }
+
+    #[test]
+    fn pages_are_kept_in_runs() {
+        let pages = |run: Range<u64>| run.start * PAGE..run.end * PAGE;
+        let all = PageSet::new(200 * PAGE);
+        all.insert(pages(3..4));
+        all.insert(pages(60..140));
+        all.insert(5 * PAGE + 1..7 * PAGE);
+        let held: Vec<_> = (0..300).filter(|page| all.holds(page * PAGE)).collect();
+        let expected: Vec<_> = [3, 6].into_iter().chain(60..140).collect();
+        assert_eq!(held, expected);
+        all.insert(pages(199..400));
+        assert!(all.holds(199 * PAGE));
     }
 
     #[test]

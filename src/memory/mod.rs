@@ -153,6 +153,22 @@ pub trait GuestMemory {
     }
 }
 
+/// Copies by loads of the words that hold the bytes.
+fn read_words(memory: &impl GuestMemory, at: Gpa, into: &mut [u8]) -> Result<(), MemoryError> {
+    let mut at = at;
+    let mut rest = into;
+    while !rest.is_empty() {
+        let word = at.align_down(WORD);
+        let skipped = (at.0 - word.0) as usize;
+        let length = rest.len().min(WORD as usize - skipped);
+        let (part, after) = rest.split_at_mut(length);
+        part.copy_from_slice(&memory.load(word)?.to_le_bytes()[skipped..skipped + length]);
+        at = Gpa(word.0 + WORD);
+        rest = after;
+    }
+    Ok(())
+}
+
 /// Where the aligned word at `at` lies in the source that `regions` describes.
 fn word_offset(regions: &RegionMap, at: Gpa) -> Result<u64, MemoryError> {
     aligned(at)?;

@@ -14,6 +14,7 @@ pub struct RamSource {
     access: Access,
     device: bool,
     size: Option<u64>,
+    identity: String,
 }
 
 impl RamSource {
@@ -33,7 +34,13 @@ impl RamSource {
         if size == Some(0) {
             return Err(MemoryError::Empty { path: path.to_owned() });
         }
-        Ok(Self { path: path.to_owned(), file, access, device, size })
+        let identity = identity(&known, device);
+        Ok(Self { path: path.to_owned(), file, access, device, size, identity })
+    }
+
+    /// What tells it from other sources, by whatever path.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Bytes, where the source says.
@@ -60,6 +67,14 @@ impl RamSource {
         } else {
             Box::new(MappedFile::map(&self.path, file, self.access, regions)?)
         })
+    }
+}
+
+fn identity(known: &Metadata, device: bool) -> String {
+    if device {
+        format!("character device {:#x}", known.rdev())
+    } else {
+        format!("file {} on {:#x}", known.ino(), known.dev())
     }
 }
 

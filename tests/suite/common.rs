@@ -179,8 +179,10 @@ pub fn run(folder: &Path, command: &mut Command) -> Ran {
             command.env_remove(name);
         }
     }
-    if !set.iter().any(|name| name == "XDG_CONFIG_HOME") {
-        command.env("XDG_CONFIG_HOME", folder.join("config"));
+    for (name, own) in [("XDG_CONFIG_HOME", "config"), ("XDG_CACHE_HOME", "cache")] {
+        if !set.iter().any(|set| set == name) {
+            command.env(name, folder.join(own));
+        }
     }
     let output = command.current_dir(folder).output().unwrap();
     Ran {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use vmfi::address::Gva;
+use vmfi::cache::Cache;
 use vmfi::fault::Fault;
 use vmfi::guest::{Guest, GuestOptions};
 use vmfi::inject::{InjectError, Injection, Receipt, inject};
@@ -127,6 +128,7 @@ fn moved_ram_is_not_written(guest: &mut LabGuest, map: &Path, pid: &Value, gva: 
         layout: Some(RamLayout::Palacios(list.path().to_owned())),
         system_map: Some(map.to_owned()),
         layouts: None,
+        cache: Cache::none(),
         access: Access::Write,
     };
     let opened = Guest::open(&options).unwrap();
