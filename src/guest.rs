@@ -72,6 +72,33 @@ struct Remembered {
     placement: Placement,
 }
 
+/// What was found out about a guest.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// About its RAM.
+    pub ram: Option<RamFindings>,
+    /// How that is laid out, proved.
+    pub layout: Option<Layout>,
+    /// About its kernel.
+    pub kernel: kernel::Findings,
+}
+
+/// What was found out about a guest's RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct RamFindings {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Bytes that the host backs with memory; all of them, where the source knows no holes.
+    pub in_use: u64,
+}
+
+impl RamFindings {
+    fn of(memory: &dyn GuestMemory) -> Self {
+        let in_use = memory.backed().iter().map(|run| run.end.0 - run.start.0).sum();
+        Self { bytes: memory.regions().ram_length(), in_use }
+    }
+}
+
 /// A guest could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -114,6 +141,14 @@ pub struct Guest {
 impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
+        Self::open_and_tell(options, &mut Findings::default())
+    }
+
+    /// The same; where it fails, `findings` tell how far it came.
+    pub fn open_and_tell(
+        options: &GuestOptions,
+        findings: &mut Findings,
+    ) -> Result<Self, GuestError> {
         let listed = options.listed()?;
         let memory = listed.as_ref().map_or(options.memory.as_path(), PalaciosRam::source);
         let source = RamSource::open(memory, options.access)?;
@@ -131,18 +166,23 @@ impl Guest {
         let mut failed = None;
         for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
             let memory = source.map(regions)?;
-            let kernel = Kernel::find(memory.as_ref(), &told).map_err(missing_ram);
-            match kernel.and_then(|kernel| understood(memory.as_ref(), kernel, &layout)) {
+            findings.ram = Some(RamFindings::of(memory.as_ref()));
+            match attempt(memory.as_ref(), &told, given.as_ref(), &layout) {
                 Ok(kernel) => {
-                    accept(given.as_ref(), &layout)?;
                     let guest = Self { memory, layout, kernel, listed };
                     guest.remember(options, &source);
                     return Ok(guest);
                 }
-                Err(error) => failed = Some(further(failed, error)),
+                Err(now) => failed = Some(further(failed, now)),
+            }
+            if failed.as_ref().is_some_and(|failed| failed.last) {
+                break;
             }
         }
-        Err(failed.unwrap_or(GuestError::Kernel(KernelError::NoKernel)))
+        let none = GuestError::Kernel(KernelError::NoKernel);
+        let Some(failed) = failed else { return Err(none) };
+        findings.kernel = failed.findings;
+        Err(failed.error)
     }
 
     /// The guest that was found in `source` last, if it still is there as it was. What is given
@@ -172,6 +212,12 @@ impl Guest {
         }
         let found = Remembered { layout, kernel, placement: Placement::of(&self.kernel) };
         options.cache.remember(Shelf::Sources, &remembered, &found);
+    }
+
+    /// What was found out about it.
+    pub fn findings(&self) -> Findings {
+        let ram = Some(RamFindings::of(self.memory()));
+        Findings { ram, layout: Some(self.layout.clone()), kernel: self.kernel.findings() }
     }
 
     /// Guest-physical memory.
@@ -221,6 +267,35 @@ fn layouts(
         }
     }
     Ok(different)
+}
+
+/// Why a layout does not serve, and how far it came.
+struct Failed {
+    error: GuestError,
+    findings: kernel::Findings,
+    /// Whether no other layout will.
+    last: bool,
+}
+
+/// The kernel in `memory`, which is laid out as `layout` if that is proved.
+fn attempt(
+    memory: &dyn GuestMemory,
+    told: &Told,
+    given: Option<&Layout>,
+    layout: &Layout,
+) -> Result<Kernel, Failed> {
+    let kernel = Kernel::find(memory, told).map_err(|failure| {
+        // Regions that are given need not be all of the source.
+        let last = failure.whatever_the_layout() && !matches!(layout, Layout::Regions(_));
+        Failed { error: missing_ram(failure.error), findings: failure.findings, last }
+    })?;
+    let findings = kernel.findings();
+    let understood = understood(memory, kernel, layout);
+    let understood = understood.and_then(|kernel| accept(given, layout).map(|()| kernel));
+    understood.map_err(|error| {
+        let last = matches!(error, GuestError::OtherLayout { .. });
+        Failed { error, findings, last }
+    })
 }
 
 /// The layout that is proved must be the one given, where one was.
@@ -275,11 +350,14 @@ fn agrees(regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> bool {
 }
 
 /// The error of the layout that came further: one whose kernel was found tells more, and the first
-/// of those is the one given.
-fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
-    let of_kernel = |error: &GuestError| matches!(error, GuestError::Kernel(_));
+/// of those is the one given; one that is proved tells most.
+fn further(before: Option<Failed>, now: Failed) -> Failed {
+    let of_kernel = |failed: &Failed| matches!(failed.error, GuestError::Kernel(_));
+    let other = |failed: &Failed| matches!(failed.error, GuestError::OtherLayout { .. });
     match before {
-        Some(before) if of_kernel(&now) || !of_kernel(&before) => before,
+        Some(before) if !other(&now) && (of_kernel(&now) || !of_kernel(&before)) => {
+            Failed { last: now.last, ..before }
+        }
         _ => now,
     }
 }

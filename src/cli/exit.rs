@@ -117,6 +117,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn guest(error: &GuestError) -> u8 {
     match error {
+        GuestError::Kernel(KernelError::Diagnosed(what)) if what.is_of_ram() => RAM,
         GuestError::Kernel(_) => KERNEL,
         _ => RAM,
     }

@@ -1,5 +1,6 @@
 //! Why a guest's kernel is not understood.
 
+use super::Diagnosis;
 use crate::address::{Gpa, Gva};
 use crate::arch::TranslateError;
 use crate::symbols::SymbolError;
@@ -42,6 +43,14 @@ pub enum KernelError {
         "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-size or --ram-layout is wrong"
     )]
     NoKernel,
+    /// RAM holds something else than a kernel that is understood.
+    #[error(transparent)]
+    Diagnosed(#[from] Diagnosis),
+    /// The kernel does not tell its symbols; an earlier guest's does, which is not meant.
+    #[error(
+        "the guest's kernel ({0}) does not tell its symbols, and the one in RAM that does is an earlier guest's, as its clock stands still: give --system-map the System.map of the guest's, or a copy of its /proc/kallsyms (as root); if the VM is paused, let it run"
+    )]
+    OnlyEarlier(String),
     /// The kernel has not got far.
     #[error("the guest's kernel has not listed its RAM yet: it is still booting; try again")]
     Booting,

@@ -1,19 +1,24 @@
 //! What is known about the guest's kernel: where it was loaded, its symbols and its members.
 
+mod diagnosis;
 mod error;
 mod facts;
 mod find;
+mod findings;
 mod layouts;
 mod own_symbols;
 mod own_types;
 mod resources;
+mod scan;
 mod search;
 mod symbols;
 mod system_map;
 mod vmcoreinfo;
 
+pub use diagnosis::Diagnosis;
 pub use error::KernelError;
 pub use facts::{Facts, Placement};
+pub use findings::{Failure, Findings};
 pub use layouts::{
     DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
     PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
@@ -67,13 +72,13 @@ impl Kernel {
     /// Finds the kernel that runs in `memory`, and proves it: its own page tables map the banner
     /// back to where it was found, and its first task is one. Where nothing is told, symbols are
     /// those of the kernel's own kallsyms, and layouts those of its own BTF.
-    pub fn find(memory: &dyn GuestMemory, told: &Told) -> Result<Self, KernelError> {
+    pub fn find(memory: &dyn GuestMemory, told: &Told) -> Result<Self, Failure> {
         let mut search = Search::new(memory, told.layouts);
         match told.symbols {
             Some(symbols) => search.look_for(symbols),
             None => search.look_for_any(told.known),
         }
-        Ok(search.conclude(|| find::explain(memory, told.symbols))?.logged())
+        Ok(search.conclude(told.symbols)?.logged())
     }
 
     fn prove(
@@ -127,14 +132,13 @@ impl Kernel {
 
     /// Bytes by which KASLR moved it in its address space; `None` where the symbols do not tell.
     pub fn kaslr_offset(&self) -> Option<u64> {
-        self.symbol("_text").ok()?.checked_sub(LINKED)
+        kaslr_offset(&self.symbols, &self.located)
     }
 
     /// What is added to an address of its image, from the image space's start on, to get the
     /// guest-physical one.
     pub fn phys_base(&self) -> Result<i64, KernelError> {
-        let into = self.symbol("linux_banner")?.0.wrapping_sub(KERNEL_IMAGE.0);
-        Ok(self.located.banner.0.wrapping_sub(into) as i64)
+        phys_base(&self.symbols, &self.located)
     }
 
     /// Whether `note` is of the kernel that lies here.
@@ -166,8 +170,7 @@ impl Kernel {
 
     /// What it counts time in: ticks since some moment.
     fn clock(&self, memory: &dyn GuestMemory) -> Result<u64, KernelError> {
-        let view = VirtualMemory { memory, space: self.space() };
-        Ok(view.read_u64(self.symbol("jiffies_64")?)?)
+        clock(memory, &self.symbols, &self.located)
     }
 
     /// A profile of its layouts, from its own BTF.
@@ -239,6 +242,24 @@ fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool
     let back = field(next, 8).and_then(|prev| Ok(view.read_u64(prev)?));
     let [pid, tgid]: [Result<u32, KernelError>; 2] = ids;
     Ok(pid? == 0 && tgid? == 0 && parent == at.0 && back.is_ok_and(|back| back == link.0))
+}
+
+fn clock(
+    memory: &dyn GuestMemory,
+    symbols: &Symbols,
+    located: &Located,
+) -> Result<u64, KernelError> {
+    let view = VirtualMemory { memory, space: located.space };
+    Ok(view.read_u64(slid(symbols, located, "jiffies_64")?)?)
+}
+
+fn kaslr_offset(symbols: &Symbols, located: &Located) -> Option<u64> {
+    slid(symbols, located, "_text").ok()?.checked_sub(LINKED)
+}
+
+fn phys_base(symbols: &Symbols, located: &Located) -> Result<i64, KernelError> {
+    let into = slid(symbols, located, "linux_banner")?.0.wrapping_sub(KERNEL_IMAGE.0);
+    Ok(located.banner.0.wrapping_sub(into) as i64)
 }
 
 fn slid(symbols: &Symbols, located: &Located, name: &str) -> Result<Gva, KernelError> {

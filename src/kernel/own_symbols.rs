@@ -1,7 +1,7 @@
 //! The kernel's symbols from its own kallsyms tables in RAM: where its VMCOREINFO says, or told by
 //! the tables' own form.
 
-use super::{Kernel, Symbols, VmCoreInfo};
+use super::{Kernel, Symbols, VmCoreInfo, scan};
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{Buffer, GuestMemory};
@@ -145,11 +145,21 @@ impl Told<'_> {
 
 /// The symbols of every kernel image `within` RAM whose tables are told by their form. Reads all of
 /// it.
-pub fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
-    // Where an image is in its address space is not known yet; nor does it matter, as KASLR is
-    // found out.
-    let somewhere = |at: u64| KERNEL_IMAGE.0 + (512 << 20) + at % ALIGNMENT;
+fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
     ask_form(memory, within, somewhere, OwnTables::symbols)
+}
+
+/// The symbols of every kernel image whose token table has its digits at one of `digits`.
+pub fn at_digits(memory: &dyn GuestMemory, digits: &[Gpa]) -> Vec<Symbols> {
+    let runs = memory.backed();
+    let tables = digits.iter().filter_map(|at| of_image(memory, &runs, *at, somewhere));
+    tables.filter_map(|tables| tables.symbols()).collect()
+}
+
+/// Where an image is in its address space is not known yet; nor does it matter, as KASLR is found
+/// out.
+fn somewhere(at: u64) -> u64 {
+    KERNEL_IMAGE.0 + (512 << 20) + at % ALIGNMENT
 }
 
 /// What `ask` makes of all tables `within` RAM that are told by their form; `address` is the
@@ -162,45 +172,28 @@ fn ask_form<T>(
 ) -> Vec<T> {
     let part = |run: Range<Gpa>| run.start.max(within.start)..run.end.min(within.end);
     let parts = memory.backed().into_iter().map(part).filter(|part| !part.is_empty());
-    parts.flat_map(|part| ask_run(memory, &part, &address, &ask)).collect()
-}
-
-fn ask_run<T>(
-    memory: &dyn GuestMemory,
-    run: &Range<Gpa>,
-    address: impl Fn(u64) -> u64,
-    ask: impl Fn(&OwnTables) -> Option<T>,
-) -> Vec<T> {
-    const CHUNK: u64 = 1 << 20;
-    const OVERLAP: u64 = 64;
-    let mut found = Vec::new();
-    for start in (run.start.0..run.end.0).step_by(CHUNK as usize) {
-        let mut bytes = vec![0; (run.end.0 - start).min(CHUNK + OVERLAP) as usize];
-        if memory.read(Gpa(start), &mut bytes).is_err() {
-            continue;
-        }
-        let hits = kallsyms::digits(&bytes).map(|at| start + at as u64);
-        let tables = hits.filter_map(|at| of_image(memory, run, at, &address));
-        found.extend(tables.filter_map(|tables| ask(&tables)));
-    }
-    found
+    let parts: Vec<_> = parts.collect();
+    let digits = scan::digits(memory, &parts).into_iter();
+    let tables = digits.filter_map(|at| of_image(memory, &parts, at, &address));
+    tables.filter_map(|tables| ask(&tables)).collect()
 }
 
 /// The tables of the image whose tokens' digits lie at `digits`.
 fn of_image(
     memory: &dyn GuestMemory,
-    run: &Range<Gpa>,
-    digits: u64,
+    runs: &[Range<Gpa>],
+    digits: Gpa,
     address: impl Fn(u64) -> u64,
 ) -> Option<OwnTables> {
+    let run = runs.iter().find(|run| run.contains(&digits))?;
     // Tables are aligned in the guest, so the piece starts aligned too.
-    let start = digits.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
-    let end = (digits + AFTER).min(run.end.0);
+    let start = digits.0.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
+    let end = (digits.0 + AFTER).min(run.end.0);
     let mut image = Buffer::new(end.checked_sub(start)? as usize);
     memory.read(Gpa(start), &mut image).ok()?;
-    let tables = Tables::find(&image, digits.checked_sub(start)? as usize)?;
+    let tables = Tables::find(&image, digits.0.checked_sub(start)? as usize)?;
     let addresses = tables.addresses(address(start))?;
-    let from = format!("the kallsyms found at {}", Gpa(digits));
+    let from = format!("the kallsyms found at {digits}");
     let (names, tokens) = (tables.start_of_names(), tables.tokens);
     Some(OwnTables { from, tokens, bytes: image, names, addresses })
 }
