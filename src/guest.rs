@@ -181,7 +181,7 @@ impl Guest {
         }
         let none = GuestError::Kernel(KernelError::NoKernel);
         let Some(failed) = failed else { return Err(none) };
-        findings.kernel = failed.findings;
+        findings.kernel = *failed.findings;
         Err(failed.error)
     }
 
@@ -272,7 +272,7 @@ fn layouts(
 /// Why a layout does not serve, and how far it came.
 struct Failed {
     error: GuestError,
-    findings: kernel::Findings,
+    findings: Box<kernel::Findings>,
     /// Whether no other layout will.
     last: bool,
 }
@@ -289,7 +289,7 @@ fn attempt(
         let last = failure.whatever_the_layout() && !matches!(layout, Layout::Regions(_));
         Failed { error: missing_ram(failure.error), findings: failure.findings, last }
     })?;
-    let findings = kernel.findings();
+    let findings = Box::new(kernel.findings());
     let understood = understood(memory, kernel, layout);
     let understood = understood.and_then(|kernel| accept(given, layout).map(|()| kernel));
     understood.map_err(|error| {

@@ -3,7 +3,7 @@
 //! signs do not tell two cases apart, both are named.
 
 use super::scan::Sights;
-use super::{KernelError, Symbols, VmCoreInfo};
+use super::{KernelError, Symbols, VmCoreInfo, release};
 use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, x86_64};
 use crate::memory::GuestMemory;
@@ -115,7 +115,7 @@ enum Machine {
 /// What the kernel of `banner` runs on: by where the note of that release has its text, or by what
 /// the banner says of its compiler or flavour.
 fn machine(banner: &str, notes: &[VmCoreInfo]) -> Machine {
-    let release = banner.split(' ').nth(2);
+    let release = release(banner);
     let own = notes.iter().filter(|note| note.release() == release);
     let says = |words: &[&str]| words.iter().any(|word| banner.contains(word));
     match own.filter_map(VmCoreInfo::text).next() {
@@ -241,7 +241,7 @@ fn windows_stub(memory: &dyn GuestMemory) -> Option<Diagnosis> {
 
 fn is_stub(memory: &dyn GuestMemory, at: u64) -> Option<bool> {
     let word = |into: u64| memory.load(Gpa(at + into)).ok();
-    if word(0)? & 0xffff_ffff_ff00_ffff != 0x0000_0001_0006_00e9 {
+    if word(0)? & 0xffff_ffff_ffff_00ff != 0x0000_0001_0006_00e9 {
         return Some(false);
     }
     let root = Gpa(word(0xa0)?).align_down(PAGE);

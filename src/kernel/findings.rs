@@ -59,7 +59,7 @@ pub struct Failure {
     /// Why.
     pub error: KernelError,
     /// How far.
-    pub findings: Findings,
+    pub findings: Box<Findings>,
 }
 
 impl Failure {
@@ -72,7 +72,7 @@ impl Failure {
             KernelError::OtherKernel { banner, .. } => Some(banner.clone()),
             _ => None,
         };
-        Self { error, findings: Findings { banner, ..Findings::default() } }
+        Self { error, findings: Box::new(Findings { banner, ..Findings::default() }) }
     }
 
     /// Whether another layout of the same RAM would change nothing: it holds no kernel at all.

@@ -122,7 +122,7 @@ impl Kernel {
 
     /// Its release, as `uname -r` has it.
     pub fn release(&self) -> &str {
-        self.banner.split(' ').nth(2).unwrap_or_default()
+        release(&self.banner).unwrap_or_default()
     }
 
     /// Where its banner lies.
@@ -242,6 +242,11 @@ fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool
     let back = field(next, 8).and_then(|prev| Ok(view.read_u64(prev)?));
     let [pid, tgid]: [Result<u32, KernelError>; 2] = ids;
     Ok(pid? == 0 && tgid? == 0 && parent == at.0 && back.is_ok_and(|back| back == link.0))
+}
+
+/// The release in a kernel's banner.
+pub fn release(banner: &str) -> Option<&str> {
+    banner.split(' ').nth(2)
 }
 
 fn clock(

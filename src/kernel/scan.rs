@@ -130,8 +130,8 @@ pub fn banner(text: &[u8]) -> Option<String> {
     let line = text.split(|&byte| byte == b'\n' || byte == 0).next()?;
     let line = &line[..line.len().min(OVERLAP as usize)];
     let printable = line.iter().all(|byte| (0x20..0x7f).contains(byte));
-    let told = printable && version.first()?.is_ascii_digit() && line.contains(&b'#');
-    told.then(|| sanitized(line))
+    let numbered = line.windows(2).any(|two| two[0] == b'#' && two[1].is_ascii_digit());
+    (printable && numbered && version.first()?.is_ascii_digit()).then(|| sanitized(line))
 }
 
 /// Whether a page starts the image of Windows' kernel: a program for x86-64 (Microsoft's PE format)
@@ -164,7 +164,8 @@ mod tests {
         for (number, at) in [(6, 0x10_0000 - 20), (5, 0x7_0000), (4, 70 << 20), (4, 75 << 20)] {
             image.write(Gpa(at), text(number).as_bytes()).unwrap();
         }
-        image.write(Gpa(0x40_0000), b"Linux version %s (no, a format) #").unwrap();
+        image.write(Gpa(0x40_0000), b"Linux version %s (no, a format) #1").unwrap();
+        image.write(Gpa(0x50_0000), b"Linux version 6.1.0 (no, a pattern) # SMP").unwrap();
         let sights = Sights::of(&image);
         assert_eq!(sights.banners, [5, 6, 4].map(|number| text(number).trim_end().to_owned()));
         assert!(sights.digits.is_empty() && sights.windows.is_none() && sights.uefi.is_none());

@@ -133,7 +133,7 @@ impl<'m> Search<'m> {
     fn fail(&mut self, error: KernelError, findings: Findings) {
         let before = self.failed.as_ref().is_some_and(|failed| failed.findings.paging.is_some());
         if findings.paging.is_some() || !before {
-            self.failed = Some(Failure { error, findings });
+            self.failed = Some(Failure { error, findings: Box::new(findings) });
         }
     }
 
