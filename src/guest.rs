@@ -73,6 +73,33 @@ struct Remembered {
     placement: Placement,
 }
 
+/// What was found out about a guest.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// About its RAM.
+    pub ram: Option<RamFindings>,
+    /// How that is laid out, proved.
+    pub layout: Option<Layout>,
+    /// About its kernel.
+    pub kernel: kernel::Findings,
+}
+
+/// What was found out about a guest's RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct RamFindings {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Bytes that the host backs with memory; all of them, where the source knows no holes.
+    pub in_use: u64,
+}
+
+impl RamFindings {
+    fn of(memory: &dyn GuestMemory) -> Self {
+        let in_use = memory.backed().iter().map(|run| run.end.0 - run.start.0).sum();
+        Self { bytes: memory.regions().ram_length(), in_use }
+    }
+}
+
 /// A guest could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -122,16 +149,27 @@ pub struct Guest {
 impl Guest {
     /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
     pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
+        Self::open_and_tell(options, &mut Findings::default())
+    }
+
+    /// The same; where it fails, `findings` tell how far it came.
+    pub fn open_and_tell(
+        options: &GuestOptions,
+        findings: &mut Findings,
+    ) -> Result<Self, GuestError> {
         let found = FoundRam::of(options)?;
         if let Some(guest) = Self::recall(options, &found) {
             return Ok(guest);
         }
-        let opened = Self::prove(options, &found);
-        // Of a VM that ends meanwhile, whatever was read makes no sense.
-        opened.map_err(|error| found.keeper.still_there().err().unwrap_or(error))
+        Self::prove(options, &found).map_err(|failed| {
+            findings.kernel = *failed.findings;
+            findings.ram = found.findings();
+            // Of a VM that ends meanwhile, whatever was read makes no sense.
+            found.keeper.still_there().err().unwrap_or(failed.error)
+        })
     }
 
-    fn prove(options: &GuestOptions, ram: &FoundRam) -> Result<Self, GuestError> {
+    fn prove(options: &GuestOptions, ram: &FoundRam) -> Result<Self, Failed> {
         let symbols = options.system_map.as_deref().map(Symbols::read).transpose()?.map(Arc::new);
         let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
         let known = options.cache.latest(Shelf::Kernels, MOST_KNOWN);
@@ -144,16 +182,19 @@ impl Guest {
                     let rival = |other: &&_| ram.are_rivals(candidate, other);
                     let fits = |other| ram.also_fits(other, &understood.1);
                     if candidates.filter(rival).any(fits) {
-                        return Err(GuestError::Ambiguous(candidate.0.clone()));
+                        return Err(GuestError::Ambiguous(candidate.0.clone()).into());
                     }
-                    let guest = Self::of(ram, candidate, understood)?;
+                    let findings = understood.1.findings();
+                    let guest = Self::of(ram, candidate, understood);
+                    let guest = guest.map_err(|error| Failed::of(error, findings))?;
                     guest.remember(options, ram, candidate);
                     return Ok(guest);
                 }
-                Err(error) => failed = Some(further(failed, error)),
+                Err(now) if now.last => return Err(further(failed, now)),
+                Err(now) => failed = Some(further(failed, now)),
             }
         }
-        Err(failed.unwrap_or(GuestError::Kernel(KernelError::NoKernel)))
+        Err(failed.unwrap_or(KernelError::NoKernel.into()))
     }
 
     /// The guest whose kernel proves `candidate`, if that is as it was given.
@@ -194,6 +235,12 @@ impl Guest {
         }
         let found = Remembered { layout, kernel, placement: Placement::of(&self.kernel) };
         options.cache.remember(Shelf::Sources, &ram.name(), &found);
+    }
+
+    /// What was found out about it.
+    pub fn findings(&self) -> Findings {
+        let ram = Some(RamFindings::of(self.memory()));
+        Findings { ram, layout: Some(self.layout.clone()), kernel: self.kernel.findings() }
     }
 
     /// Guest-physical memory.
@@ -331,10 +378,24 @@ impl FoundRam {
     }
 
     /// The kernel of RAM laid out as `candidate`, which it must prove.
-    fn understand(&self, candidate: &Candidate, told: &Told) -> Result<Understood, GuestError> {
+    fn understand(&self, candidate: &Candidate, told: &Told) -> Result<Understood, Failed> {
         let memory = memory::map(&self.sources, candidate.1.clone())?;
-        let kernel = Kernel::find(memory.as_ref(), told).map_err(missing_ram)?;
-        self.agreed(candidate, memory, kernel)
+        let kernel = Kernel::find(memory.as_ref(), told).map_err(|failure| {
+            // Regions that are given need not be all of the source.
+            let regions = matches!(candidate.0, Layout::Regions(_));
+            let last = failure.whatever_the_layout() && !regions;
+            Failed { error: missing_ram(failure.error), findings: failure.findings, last }
+        })?;
+        let findings = kernel.findings();
+        let agreed = self.agreed(candidate, memory, kernel);
+        agreed.map_err(|error| Failed::of(error, findings))
+    }
+
+    /// What there is of it, laid out in the likeliest way.
+    fn findings(&self) -> Option<RamFindings> {
+        let (_, regions) = self.candidates.first()?;
+        let memory = memory::map(&self.sources, regions.clone()).ok()?;
+        Some(RamFindings::of(memory.as_ref()))
     }
 
     /// The same where `kernel` was found in `memory`.
@@ -405,6 +466,26 @@ fn layouts(
     Ok(different)
 }
 
+/// Why a layout does not serve, and how far its kernel came.
+struct Failed {
+    error: GuestError,
+    findings: Box<kernel::Findings>,
+    /// Whether no other layout will.
+    last: bool,
+}
+
+impl Failed {
+    fn of(error: GuestError, findings: kernel::Findings) -> Self {
+        Self { error, findings: Box::new(findings), last: false }
+    }
+}
+
+impl<E: Into<GuestError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::of(error.into(), kernel::Findings::default())
+    }
+}
+
 /// A kernel whose proved page tables lead out of RAM has more of it than we were given.
 fn missing_ram(error: KernelError) -> GuestError {
     match error {
@@ -428,10 +509,10 @@ fn agrees(regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> bool {
     inside && filled && !ram.is_empty()
 }
 
-/// The error of the layout that came further: one whose kernel was found tells more, and the first
+/// The failure of the layout that came further: one whose kernel was found tells more, and the first
 /// of those is the one given.
-fn further(before: Option<GuestError>, now: GuestError) -> GuestError {
-    let of_kernel = |error: &GuestError| matches!(error, GuestError::Kernel(_));
+fn further(before: Option<Failed>, now: Failed) -> Failed {
+    let of_kernel = |failed: &Failed| matches!(failed.error, GuestError::Kernel(_));
     match before {
         Some(before) if of_kernel(&now) || !of_kernel(&before) => before,
         _ => now,

@@ -285,6 +285,7 @@ mod tests {
     use super::*;
     use crate::memory::{Image, Region, RegionMap};
     use crate::site::Piece;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     fn image() -> Image {
         let region = Region { gpa: Gpa(0), length: 0x4000, source: 0, offset: 0 };
@@ -325,7 +326,7 @@ mod tests {
     #[test]
     fn a_newer_value_is_never_lost() {
         /// RAM whose guest stores to the word between each load and the exchange, some times.
-        struct Busy(Image, std::cell::Cell<u64>);
+        struct Busy(Image, AtomicU64);
         impl GuestMemory for Busy {
             fn regions(&self) -> &RegionMap {
                 self.0.regions()
@@ -342,19 +343,19 @@ mod tests {
                 current: u64,
                 new: u64,
             ) -> Result<Result<(), u64>, MemoryError> {
-                if self.1.get() > 0 {
-                    self.1.set(self.1.get() - 1);
+                if self.1.load(Ordering::SeqCst) > 0 {
+                    self.1.fetch_sub(1, Ordering::SeqCst);
                     self.0.store(at, self.0.load(at)?.wrapping_add(1 << 56))?;
                 }
                 self.0.compare_exchange(at, current, new)
             }
         }
-        let busy = Busy(image(), std::cell::Cell::new(3));
+        let busy = Busy(image(), AtomicU64::new(3));
         let at = site(&[(0xff0, 4)]);
         let exchanged = exchange(&busy, &at, &Fault::Set(vec![9; 4])).unwrap();
         assert_eq!(exchanged.before, [0x10, 0x11, 0x12, 0x13]);
         assert_eq!(busy.load(Gpa(0xff0)).unwrap(), 0x1a16_1514_0909_0909);
-        let endless = Busy(image(), std::cell::Cell::new(u64::MAX));
+        let endless = Busy(image(), AtomicU64::new(u64::MAX));
         let result = exchange(&endless, &at, &Fault::Set(vec![9; 4]));
         assert!(matches!(result, Err(InjectError::Contended(..))));
     }

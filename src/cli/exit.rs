@@ -29,8 +29,13 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref() {
         return usage(error);
     }
-    say(&one_line(&whole_story(error)));
+    say(&line(error));
     ExitCode::from(code(error))
+}
+
+/// The one line that says what failed.
+pub fn line(error: &anyhow::Error) -> String {
+    one_line(&whole_story(error))
 }
 
 /// Prints clap's complaint in one line; help and version as they are.
@@ -117,6 +122,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn guest(error: &GuestError) -> u8 {
     match error {
+        GuestError::Kernel(KernelError::Diagnosed(what)) if what.is_of_ram() => RAM,
         GuestError::Kernel(_) => KERNEL,
         GuestError::Palacios(error) => palacios(error),
         _ => RAM,

@@ -3,7 +3,7 @@
 use super::error::{NoMemory, UsageError};
 use super::number::{parse_layout, parse_size, parse_vm};
 use crate::cache::Cache;
-use crate::guest::{Guest, GuestOptions, RamOf};
+use crate::guest::{Findings, Guest, GuestOptions, RamOf};
 use crate::memory::Access;
 use crate::vmm::{self, RamLayout, VmError, VmTarget};
 use clap::builder::FalseyValueParser;
@@ -54,24 +54,25 @@ pub struct GuestArgs {
 impl GuestArgs {
     /// Opens the guest that the options name.
     pub fn open(&self, access: Access) -> anyhow::Result<Guest> {
-        self.open_with(access, self.cache())
+        Ok(Guest::open(&self.options(access, self.cache())?)?)
     }
 
-    /// The same, and finds out everything anew.
-    pub fn open_afresh(&self, access: Access) -> anyhow::Result<Guest> {
-        self.open_with(access, self.cache().afresh())
+    /// The same to read only, and finds out everything anew; where that fails, `findings` tell how
+    /// far it came.
+    pub fn probe(&self, findings: &mut Findings) -> anyhow::Result<Guest> {
+        let options = self.options(Access::Read, self.cache().afresh())?;
+        Ok(Guest::open_and_tell(&options, findings)?)
     }
 
     fn cache(&self) -> Cache {
         if self.no_cache { Cache::none() } else { Cache::of_user() }
     }
 
-    fn open_with(&self, access: Access, cache: Cache) -> anyhow::Result<Guest> {
+    fn options(&self, access: Access, cache: Cache) -> anyhow::Result<GuestOptions> {
         let memory = self.ram()?;
         let (ram_size, layout) = (self.ram_size, self.ram_layout.clone());
         let (system_map, layouts) = (self.system_map.clone(), self.layouts.clone());
-        let options = GuestOptions { memory, ram_size, layout, system_map, layouts, access, cache };
-        Ok(Guest::open(&options)?)
+        Ok(GuestOptions { memory, ram_size, layout, system_map, layouts, access, cache })
     }
 
     /// The RAM that is named, or else that of the only VM.

@@ -17,6 +17,7 @@ mod probe;
 mod profile;
 mod read;
 mod shell;
+mod steps;
 mod victim_args;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};

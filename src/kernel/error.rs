@@ -1,5 +1,6 @@
 //! Why a guest's kernel is not understood.
 
+use super::Diagnosis;
 use crate::address::{Gpa, Gva};
 use crate::arch::TranslateError;
 use crate::symbols::SymbolError;
@@ -32,11 +33,24 @@ pub enum KernelError {
         "{0}; give --system-map the System.map of the guest's kernel, or a copy of its /proc/kallsyms"
     )]
     Symbols(#[from] SymbolError),
+    /// The kernel has no tables of its own.
+    #[error(
+        "the guest's kernel has no symbol table of its own in RAM (CONFIG_KALLSYMS) to write a System.map from; take the one of its build, or of its -dbg package"
+    )]
+    NoTables,
     /// RAM holds no Linux kernel.
     #[error(
         "no Linux kernel found in guest RAM: the guest is still booting (try again), or this is not its RAM, or --ram-size or --ram-layout is wrong"
     )]
     NoKernel,
+    /// RAM holds something else than a kernel that is understood.
+    #[error(transparent)]
+    Diagnosed(#[from] Diagnosis),
+    /// The kernel does not tell its symbols; an earlier guest's does, which is not meant.
+    #[error(
+        "the guest's kernel ({0}) does not tell its symbols, and the one in RAM that does is an earlier guest's, as its clock stands still: give --system-map the System.map of the guest's, or a copy of its /proc/kallsyms (as root); if the VM is paused, let it run"
+    )]
+    OnlyEarlier(String),
     /// The kernel has not got far.
     #[error("the guest's kernel has not listed its RAM yet: it is still booting; try again")]
     Booting,

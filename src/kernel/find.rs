@@ -6,12 +6,10 @@
 //! It counts when the kernel's own page tables, at the place that the hit implies, map some
 //! virtual place of the banner back to the hit.
 
-use super::{KernelError, Symbols, sanitized};
+use super::{KernelError, Symbols};
 use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, PagingFormat, x86_64};
 use crate::memory::GuestMemory;
-use memchr::memmem;
-use std::sync::Arc;
 
 const ALIGNMENT: u64 = 2 << 20;
 /// How much of the address space may hold the image.
@@ -76,47 +74,6 @@ fn maps_back(memory: &dyn GuestMemory, space: &AddressSpace, offset: u64, hit: G
     let slots = (0..IMAGE_SPACE_LENGTH).step_by(ALIGNMENT as usize);
     let mut places = slots.map(|slot| Gva(x86_64::KERNEL_IMAGE.0 + slot + offset));
     places.find(|&gva| space.walk(memory, gva).is_ok_and(|walk| walk.gpa == hit))
-}
-
-/// Why no candidate was found: another kernel's banner in RAM tells that the table is wrong.
-pub fn explain(memory: &dyn GuestMemory, symbols: Option<&Arc<Symbols>>) -> KernelError {
-    match (any_banner(memory), symbols) {
-        (Some(banner), Some(symbols)) => {
-            KernelError::OtherKernel { path: symbols.path().to_owned(), banner }
-        }
-        (Some(banner), None) => KernelError::NoSymbols(banner),
-        (None, _) => KernelError::NoKernel,
-    }
-}
-
-/// The text of a banner, wherever it lies in RAM. A scan of all of RAM: for a refusal only.
-fn any_banner(memory: &dyn GuestMemory) -> Option<String> {
-    const CHUNK: u64 = 1 << 20;
-    const LONGEST: usize = 256;
-    let mut text = vec![0; CHUNK as usize + LONGEST];
-    for run in memory.backed() {
-        for start in (run.start.0..run.end.0).step_by(CHUNK as usize) {
-            let length = ((run.end.0 - start) as usize).min(text.len());
-            let part = &mut text[..length];
-            if memory.read(Gpa(start), part).is_err() {
-                continue;
-            }
-            if let Some(banner) = memmem::find_iter(part, BANNER).find_map(|at| whole(&part[at..]))
-            {
-                return Some(banner);
-            }
-        }
-    }
-    None
-}
-
-/// A banner, told from the many near copies: a version follows, and a builder in parentheses.
-fn whole(text: &[u8]) -> Option<String> {
-    let version = text.get(BANNER.len()..)?;
-    let line = text.split(|&byte| byte == b'\n' || byte == 0).next()?;
-    let printable = line.iter().all(|byte| (0x20..0x7f).contains(byte));
-    let told = printable && version.first()?.is_ascii_digit() && line.contains(&b'#');
-    told.then(|| sanitized(line))
 }
 
 #[cfg(test)]

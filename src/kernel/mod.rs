@@ -1,17 +1,24 @@
 //! What is known about the guest's kernel: where it was loaded, its symbols and its members.
 
+mod diagnosis;
 mod error;
 mod facts;
 mod find;
+mod findings;
 mod layouts;
 mod own_symbols;
+mod own_types;
 mod resources;
+mod scan;
 mod search;
 mod symbols;
+mod system_map;
 mod vmcoreinfo;
 
+pub use diagnosis::Diagnosis;
 pub use error::KernelError;
 pub use facts::{Facts, Placement};
+pub use findings::{Failure, Findings};
 pub use layouts::{
     DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts, MapleLayout,
     MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, ShownLayout, SpecialLayout,
@@ -20,21 +27,18 @@ pub use layouts::{
 pub use resources::system_ram;
 pub use search::Rejected;
 pub use symbols::Symbols;
+pub use system_map::SystemMap;
 
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::{self, KERNEL_IMAGE};
 use crate::arch::{AddressSpace, VirtualMemory};
-use crate::memory::{Buffer, GuestMemory};
-use crate::types::{Btf, Profile, TypesError};
+use crate::memory::GuestMemory;
+use crate::types::Profile;
 use find::Located;
 use search::Search;
 use std::sync::Arc;
 use vmcoreinfo::VmCoreInfo;
 
-/// The largest BTF that is read: today's are 4 to 8 MB.
-const BTF_LIMIT: u64 = 64 << 20;
-/// Where layouts come from if not from a file.
-const OWN_TYPES: &str = "the guest's own BTF";
 /// Where x86-64 links `_text` (`__START_KERNEL`, CONFIG_PHYSICAL_START being 16 MiB).
 const LINKED: Gva = Gva(0xffff_ffff_8100_0000);
 
@@ -69,13 +73,13 @@ impl Kernel {
     /// Finds the kernel that runs in `memory`, and proves it: its own page tables map the banner
     /// back to where it was found, and its first task is one. Where nothing is told, symbols are
     /// those of the kernel's own kallsyms, and layouts those of its own BTF.
-    pub fn find(memory: &dyn GuestMemory, told: &Told) -> Result<Self, KernelError> {
+    pub fn find(memory: &dyn GuestMemory, told: &Told) -> Result<Self, Failure> {
         let mut search = Search::new(memory, told.layouts);
         match told.symbols {
             Some(symbols) => search.look_for(symbols),
             None => search.look_for_any(told.known),
         }
-        Ok(search.conclude(|| find::explain(memory, told.symbols))?.logged())
+        Ok(search.conclude(told.symbols)?.logged())
     }
 
     /// Whether it proves itself in `memory` just as well, which is the same RAM put together in
@@ -126,7 +130,7 @@ impl Kernel {
 
     /// Its release, as `uname -r` has it.
     pub fn release(&self) -> &str {
-        self.banner.split(' ').nth(2).unwrap_or_default()
+        release(&self.banner).unwrap_or_default()
     }
 
     /// Where its banner lies.
@@ -136,14 +140,13 @@ impl Kernel {
 
     /// Bytes by which KASLR moved it in its address space; `None` where the symbols do not tell.
     pub fn kaslr_offset(&self) -> Option<u64> {
-        self.symbol("_text").ok()?.checked_sub(LINKED)
+        kaslr_offset(&self.symbols, &self.located)
     }
 
     /// What is added to an address of its image, from the image space's start on, to get the
     /// guest-physical one.
     pub fn phys_base(&self) -> Result<i64, KernelError> {
-        let into = self.symbol("linux_banner")?.0.wrapping_sub(KERNEL_IMAGE.0);
-        Ok(self.located.banner.0.wrapping_sub(into) as i64)
+        phys_base(&self.symbols, &self.located)
     }
 
     /// Whether `note` is of the kernel that lies here.
@@ -175,14 +178,15 @@ impl Kernel {
 
     /// What it counts time in: ticks since some moment.
     fn clock(&self, memory: &dyn GuestMemory) -> Result<u64, KernelError> {
-        let view = VirtualMemory { memory, space: self.space() };
-        Ok(view.read_u64(self.symbol("jiffies_64")?)?)
+        clock(memory, &self.symbols, &self.located)
     }
 
     /// A profile of its layouts, from its own BTF.
     pub fn profile(&self, memory: &dyn GuestMemory) -> Result<Profile, KernelError> {
         let view = VirtualMemory { memory, space: self.space() };
-        ask_own_types(&view, &self.symbols, &self.located, |btf| Layouts::profile(btf))
+        own_types::ask(&view, &self.symbols, &self.located, |btf, from| {
+            Layouts::profile(btf).map_err(own_types::lacks(from))
+        })
     }
 
     /// The kernel's own address space.
@@ -211,19 +215,28 @@ fn prove_first_task(
     layouts: Option<&Layouts>,
 ) -> Result<Layouts, KernelError> {
     let view = VirtualMemory { memory, space: located.space };
-    let own = || ask_own_types(&view, symbols, located, |btf| Layouts::from_types(btf, OWN_TYPES));
-    let layouts = layouts.cloned().map_or_else(own, Ok)?;
     let init_task = slid(symbols, located, "init_task")?;
-    let at = field(init_task, layouts.task.comm)?;
-    let comm = view.read_string(at, layouts.task.comm_size as usize)?;
+    let proved = |layouts: Layouts| is_first_task(&view, &layouts, init_task).map(|()| layouts);
+    match layouts {
+        Some(layouts) => proved(layouts.clone()),
+        None => own_types::ask(&view, symbols, located, |btf, from| {
+            proved(Layouts::from_types(btf, from).map_err(own_types::lacks(from))?)
+        }),
+    }
+}
+
+/// An error unless the task at `at` is the first one.
+fn is_first_task(view: &VirtualMemory, layouts: &Layouts, at: Gva) -> Result<(), KernelError> {
+    let name = field(at, layouts.task.comm)?;
+    let comm = view.read_string(name, layouts.task.comm_size as usize)?;
     // Before the kernel names its CPUs it is "swapper".
     if !matches!(comm.as_slice(), b"swapper/0" | b"swapper") {
-        return Err(KernelError::BadInitTask { at: init_task, comm: sanitized(&comm) });
+        return Err(KernelError::BadInitTask { at, comm: sanitized(&comm) });
     }
-    if !first_task(&view, &layouts.task, init_task)? {
-        return Err(KernelError::NotTheFirstTask(init_task));
+    if !first_task(view, &layouts.task, at)? {
+        return Err(KernelError::NotTheFirstTask(at));
     }
-    Ok(layouts)
+    Ok(())
 }
 
 /// Whether the task at `at` has what only the first one has: it is its own parent, its process id
@@ -239,24 +252,27 @@ fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool
     Ok(pid? == 0 && tgid? == 0 && parent == at.0 && back.is_ok_and(|back| back == link.0))
 }
 
-/// What `ask` makes of the kernel's own BTF.
-fn ask_own_types<T>(
-    view: &VirtualMemory,
-    symbols: &Symbols,
-    located: &Located,
-    ask: impl Fn(&Btf<Buffer>) -> Result<T, TypesError>,
-) -> Result<T, KernelError> {
-    let asked = Btf::parse(btf(view, symbols, located)?).and_then(|btf| ask(&btf));
-    asked.map_err(|source| KernelError::Types { from: OWN_TYPES.to_owned(), source })
+/// The release in a kernel's banner.
+pub fn release(banner: &str) -> Option<&str> {
+    banner.split(' ').nth(2)
 }
 
-fn btf(view: &VirtualMemory, symbols: &Symbols, located: &Located) -> Result<Buffer, KernelError> {
-    let bound = |name| slid(symbols, located, name).map_err(|_| KernelError::NoBtf);
-    let (start, stop) = (bound("__start_BTF")?, bound("__stop_BTF")?);
-    let length = stop.checked_sub(start).filter(|length| (1..BTF_LIMIT).contains(length));
-    let mut raw = Buffer::new(length.ok_or(KernelError::NoBtf)? as usize);
-    view.read(start, &mut raw)?;
-    Ok(raw)
+fn clock(
+    memory: &dyn GuestMemory,
+    symbols: &Symbols,
+    located: &Located,
+) -> Result<u64, KernelError> {
+    let view = VirtualMemory { memory, space: located.space };
+    Ok(view.read_u64(slid(symbols, located, "jiffies_64")?)?)
+}
+
+fn kaslr_offset(symbols: &Symbols, located: &Located) -> Option<u64> {
+    slid(symbols, located, "_text").ok()?.checked_sub(LINKED)
+}
+
+fn phys_base(symbols: &Symbols, located: &Located) -> Result<i64, KernelError> {
+    let into = slid(symbols, located, "linux_banner")?.0.wrapping_sub(KERNEL_IMAGE.0);
+    Ok(located.banner.0.wrapping_sub(into) as i64)
 }
 
 fn slid(symbols: &Symbols, located: &Located, name: &str) -> Result<Gva, KernelError> {

@@ -1,11 +1,11 @@
 //! The kernel's symbols from its own kallsyms tables in RAM: where its VMCOREINFO says, or told by
 //! the tables' own form.
 
-use super::{Symbols, VmCoreInfo};
+use super::{Kernel, Symbols, VmCoreInfo, scan};
 use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{Buffer, GuestMemory};
-use crate::symbols::kallsyms::{self, Base, Tables, Tokens, walk_names};
+use crate::symbols::kallsyms::{self, Base, IMAGE_SPACE, Tables, Tokens, walk_names};
 use std::ops::Range;
 
 /// What KASLR moves the kernel by is a multiple of this.
@@ -24,45 +24,90 @@ const AFTER: u64 = 8 << 20;
 /// From its text on, an image has its tables within so many bytes.
 const IMAGE: u64 = 128 << 20;
 
+/// A kernel's tables, copied out of RAM.
+pub struct OwnTables {
+    /// Where they were found.
+    from: String,
+    tokens: Tokens,
+    /// The names start somewhere in these bytes.
+    bytes: Buffer,
+    names: usize,
+    /// The address of each symbol.
+    addresses: Vec<u64>,
+}
+
+impl OwnTables {
+    /// Where they were found.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// Those of the symbols that are asked for; none where the tables are damaged.
+    pub fn symbols(&self) -> Option<Symbols> {
+        let mut symbols = Symbols::none(&self.from);
+        self.each(|address, _, name| symbols.keep(name, Gva(address)))?;
+        Some(symbols)
+    }
+
+    /// Calls `each` with address, letter and name of every symbol; none where the tables are
+    /// damaged.
+    pub fn each(&self, mut each: impl FnMut(u64, u8, &[u8])) -> Option<()> {
+        let names = self.bytes.get(self.names..)?;
+        let with_address =
+            |index: usize, letter, name: &[u8]| each(self.addresses[index], letter, name);
+        walk_names(names, self.addresses.len(), &self.tokens, with_address).map(|_| ())
+    }
+}
+
 /// The symbols of the kernel that wrote `note`, whose tables lie where it says, or show by their
 /// form in its image: `None` where neither is so any more.
 pub fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
-    told(memory, note).or_else(|| {
+    ask_note(memory, note, OwnTables::symbols).or_else(|| {
         let text = note.place("_stext")?;
         let image = text..text.checked_add(IMAGE)?;
         by_form(memory, &image).pop()
     })
 }
 
-/// The symbols of the kernel that wrote `note`: `None` unless its tables are where it says.
-fn told(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
-    let tables = Told { memory, note };
-    let tokens = Tokens::new(
-        &tables.read("kallsyms_token_table", TOKEN_TABLE)?,
-        &tables.read("kallsyms_token_index", TOKEN_INDEX)?,
-    )?;
-    let count = tables.read("kallsyms_num_syms", 4)?[..].try_into().ok().map(u32::from_le_bytes)?;
-    let count = (count <= MOST_SYMBOLS).then_some(count as usize)?;
-    let offsets = kallsyms::offsets(&tables.read("kallsyms_offsets", 4 * count)?);
-    let addresses = tables.base().find_map(|base| base.addresses(&offsets))?;
-    tables.names(count).find_map(|names| {
-        let from = format!("the kallsyms that VMCOREINFO at {} names", note.at);
-        named(&from, &names, count, &tokens, &addresses)
+/// What `ask` makes of the tables of `kernel`: where a note of its own says that they are, or by
+/// their form in its image.
+pub fn ask_kernel<T>(
+    memory: &dyn GuestMemory,
+    kernel: &Kernel,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Option<T> {
+    let mut own = VmCoreInfo::from_top(memory).flatten().filter(|note| kernel.wrote(note));
+    own.find_map(|note| ask_note(memory, &note, &ask)).or_else(|| {
+        let start = kernel.phys_base().ok()?;
+        let address = |at: u64| KERNEL_IMAGE.0.wrapping_add(at).wrapping_sub(start as u64);
+        let end = start.saturating_add_unsigned(IMAGE_SPACE.end - IMAGE_SPACE.start);
+        let image = Gpa(start.max(0) as u64)..Gpa(end.max(0) as u64);
+        ask_form(memory, &image, address, ask).pop()
     })
 }
 
-/// The symbols with those names and addresses.
-fn named(
-    from: &str,
-    names: &[u8],
-    count: usize,
-    tokens: &Tokens,
-    addresses: &[u64],
-) -> Option<Symbols> {
-    let mut symbols = Symbols::none(from);
-    let each = |index: usize, _, name: &[u8]| symbols.keep(name, Gva(addresses[index]));
-    walk_names(names, count, tokens, each)?;
-    Some(symbols)
+/// What `ask` makes of the tables of the kernel that wrote `note`: `None` unless they are where it
+/// says.
+fn ask_note<T>(
+    memory: &dyn GuestMemory,
+    note: &VmCoreInfo,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Option<T> {
+    let told = Told { memory, note };
+    let tokens = Tokens::new(
+        &told.read("kallsyms_token_table", TOKEN_TABLE)?,
+        &told.read("kallsyms_token_index", TOKEN_INDEX)?,
+    )?;
+    let count = told.read("kallsyms_num_syms", 4)?[..].try_into().ok().map(u32::from_le_bytes)?;
+    let count = (count <= MOST_SYMBOLS).then_some(count as usize)?;
+    let offsets = kallsyms::offsets(&told.read("kallsyms_offsets", 4 * count)?);
+    let addresses = told.base().find_map(|base| base.addresses(&offsets))?;
+    let from = format!("the kallsyms that VMCOREINFO at {} names", note.at);
+    let mut tables = OwnTables { from, tokens, bytes: Buffer::new(0), names: 0, addresses };
+    told.names(count).find_map(|names| {
+        tables.bytes = names;
+        ask(&tables)
+    })
 }
 
 /// The tables that a note tells of.
@@ -99,38 +144,55 @@ impl Told<'_> {
 
 /// The symbols of every kernel image `within` RAM whose tables are told by their form. Reads all of
 /// it.
-pub fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
+fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
+    ask_form(memory, within, somewhere, OwnTables::symbols)
+}
+
+/// The symbols of every kernel image whose token table has its digits at one of `digits`.
+pub fn at_digits(memory: &dyn GuestMemory, digits: &[Gpa]) -> Vec<Symbols> {
+    let runs = memory.backed();
+    let tables = digits.iter().filter_map(|at| of_image(memory, &runs, *at, somewhere));
+    tables.filter_map(|tables| tables.symbols()).collect()
+}
+
+/// Where an image is in its address space is not known yet; nor does it matter, as KASLR is found
+/// out.
+fn somewhere(at: u64) -> u64 {
+    KERNEL_IMAGE.0 + (512 << 20) + at % ALIGNMENT
+}
+
+/// What `ask` makes of all tables `within` RAM that are told by their form; `address` is the
+/// kernel's of a guest-physical one.
+fn ask_form<T>(
+    memory: &dyn GuestMemory,
+    within: &Range<Gpa>,
+    address: impl Fn(u64) -> u64,
+    ask: impl Fn(&OwnTables) -> Option<T>,
+) -> Vec<T> {
     let part = |run: Range<Gpa>| run.start.max(within.start)..run.end.min(within.end);
     let parts = memory.backed().into_iter().map(part).filter(|part| !part.is_empty());
-    parts.flat_map(|part| of_run(memory, &part)).collect()
+    let parts: Vec<_> = parts.collect();
+    let digits = scan::digits(memory, &parts).into_iter();
+    let tables = digits.filter_map(|at| of_image(memory, &parts, at, &address));
+    tables.filter_map(|tables| ask(&tables)).collect()
 }
 
-fn of_run(memory: &dyn GuestMemory, run: &Range<Gpa>) -> Vec<Symbols> {
-    const CHUNK: u64 = 1 << 20;
-    const OVERLAP: u64 = 64;
-    let mut found = Vec::new();
-    for start in (run.start.0..run.end.0).step_by(CHUNK as usize) {
-        let mut bytes = vec![0; (run.end.0 - start).min(CHUNK + OVERLAP) as usize];
-        if memory.read(Gpa(start), &mut bytes).is_err() {
-            continue;
-        }
-        let hits = kallsyms::digits(&bytes).map(|at| start + at as u64);
-        found.extend(hits.filter_map(|at| of_image(memory, run, at)));
-    }
-    found
-}
-
-/// The symbols of the image whose tokens' digits lie at `digits`.
-fn of_image(memory: &dyn GuestMemory, run: &Range<Gpa>, digits: u64) -> Option<Symbols> {
+/// The tables of the image whose tokens' digits lie at `digits`.
+fn of_image(
+    memory: &dyn GuestMemory,
+    runs: &[Range<Gpa>],
+    digits: Gpa,
+    address: impl Fn(u64) -> u64,
+) -> Option<OwnTables> {
+    let run = runs.iter().find(|run| run.contains(&digits))?;
     // Tables are aligned in the guest, so the piece starts aligned too.
-    let start = digits.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
-    let end = (digits + AFTER).min(run.end.0);
+    let start = digits.0.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
+    let end = (digits.0 + AFTER).min(run.end.0);
     let mut image = Buffer::new(end.checked_sub(start)? as usize);
     memory.read(Gpa(start), &mut image).ok()?;
-    let tables = Tables::find(&image, digits.checked_sub(start)? as usize)?;
-    // Where the image is in its address space is not known yet; nor does it matter, as KASLR is
-    // found out.
-    let addresses = tables.addresses(KERNEL_IMAGE.0 + (512 << 20) + start % ALIGNMENT)?;
-    let from = format!("the kallsyms found at {}", Gpa(digits));
-    named(&from, tables.names(), tables.count, &tables.tokens, &addresses)
+    let tables = Tables::find(&image, digits.0.checked_sub(start)? as usize)?;
+    let addresses = tables.addresses(address(start))?;
+    let from = format!("the kallsyms found at {digits}");
+    let (names, tokens) = (tables.start_of_names(), tables.tokens);
+    Some(OwnTables { from, tokens, bytes: image, names, addresses })
 }

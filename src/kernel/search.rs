@@ -2,8 +2,10 @@
 //! its tables and tasks, lies there until it is overwritten. Each candidate is proved or rejected;
 //! of several that prove themselves the one is taken whose clock moves.
 
-use super::{Facts, Kernel, KernelError, Layouts, Symbols, VmCoreInfo, find, own_symbols};
-use crate::address::Gpa;
+use super::diagnosis::{at_a_glance, explain};
+use super::scan::{Sights, banner};
+use super::{Facts, Failure, Findings, Kernel, KernelError, Layouts, Located, Symbols};
+use super::{VmCoreInfo, clock, find, own_symbols};
 use crate::memory::GuestMemory;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// An idle kernel may stop its tick for some seconds.
 const LONGEST_STILL: Duration = Duration::from_secs(5);
+/// How long a clock is watched of a kernel that is not proved anyway.
+const STILL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 /// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
 const MOST_NOTES: usize = 16;
@@ -24,24 +28,28 @@ pub struct Rejected {
     pub why: String,
 }
 
-/// A kernel that is proved, and what its clock said when it was.
-struct Proved {
-    kernel: Kernel,
-    clock: Option<u64>,
+/// A clock of a kernel, and what it said first.
+struct Watch {
+    first: Option<u64>,
     at: Instant,
 }
 
-impl Proved {
-    fn new(kernel: Kernel, memory: &dyn GuestMemory) -> Self {
-        Self { clock: kernel.clock(memory).ok(), at: Instant::now(), kernel }
+impl Watch {
+    fn new(first: Option<u64>) -> Self {
+        Self { first, at: Instant::now() }
     }
 
-    /// Whether its clock has gone on since.
-    fn ticks(&self, memory: &dyn GuestMemory) -> bool {
-        let now = self.kernel.clock(memory).ok();
-        let both = self.clock.zip(now);
+    /// Whether it has gone on, if it says `now`.
+    fn ticks(&self, now: Option<u64>) -> bool {
+        let both = self.first.zip(now);
         both.is_some_and(|(first, now)| ticked(first, now, self.at.elapsed()))
     }
+}
+
+/// A kernel that is proved.
+struct Proved {
+    kernel: Kernel,
+    watch: Watch,
 }
 
 /// What was found until now.
@@ -50,13 +58,18 @@ pub struct Search<'m> {
     layouts: Option<&'m Layouts>,
     proved: Vec<Proved>,
     rejected: Vec<Rejected>,
-    failed: Option<KernelError>,
+    failed: Option<Failure>,
+    /// The kernels of the rejected that are where they should be.
+    located: Vec<Unproved>,
+    /// What a look at all of RAM showed, where it was needed.
+    sights: Option<Sights>,
 }
 
 impl<'m> Search<'m> {
     /// A search in `memory`; with the kernels' own layouts where none are given.
     pub fn new(memory: &'m dyn GuestMemory, layouts: Option<&'m Layouts>) -> Self {
-        Self { memory, layouts, proved: Vec::new(), rejected: Vec::new(), failed: None }
+        let (proved, rejected, located) = (Vec::new(), Vec::new(), Vec::new());
+        Self { memory, layouts, proved, rejected, failed: None, located, sights: None }
     }
 
     /// Tries the kernels that are `known`, then every other one that tells its symbols: those that
@@ -74,8 +87,7 @@ impl<'m> Search<'m> {
             }
         }
         if self.proved.is_empty() {
-            let own = own_symbols::by_form(self.memory, &(Gpa(0)..Gpa(u64::MAX)));
-            own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+            self.look_everywhere();
         }
     }
 
@@ -91,7 +103,21 @@ impl<'m> Search<'m> {
 
     /// Which of the kernels that are proved has a clock that ticks.
     fn ticking(&self) -> Option<usize> {
-        self.proved.iter().position(|proved| proved.ticks(self.memory))
+        let now = |proved: &Proved| proved.kernel.clock(self.memory).ok();
+        self.proved.iter().position(|proved| proved.watch.ticks(now(proved)))
+    }
+
+    /// Tries every kernel whose tables show by their form, wherever they lie; unless a glance tells
+    /// that there is none.
+    fn look_everywhere(&mut self) {
+        if let Some(diagnosis) = at_a_glance(self.memory) {
+            self.fail(diagnosis.into(), Findings::default());
+            return;
+        }
+        let sights = Sights::of(self.memory);
+        let own = own_symbols::at_digits(self.memory, &sights.digits);
+        self.sights = Some(sights);
+        own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
     }
 
     /// Tries every place in RAM that may hold the kernel of `facts`. That it is not there is what
@@ -107,37 +133,63 @@ impl<'m> Search<'m> {
         let from = || symbols.path().display().to_string();
         let candidates = match find::candidates(self.memory, symbols) {
             Ok(candidates) => candidates,
-            Err(error) => return self.reject(from(), error),
+            Err(error) => return self.reject(from(), error, Findings::default()),
         };
         for located in candidates {
             let what = format!("a kernel with its banner at {}, by {}", located.banner, from());
             match Kernel::prove(self.memory, symbols, located, self.layouts) {
                 Ok(kernel) => self.keep(kernel),
-                Err(error) => self.reject(what, error),
+                Err(error) => {
+                    let findings = self.located(symbols, located);
+                    self.reject(what, error, findings);
+                }
             }
         }
+    }
+
+    /// What is known of a kernel that is rejected although it is where it should be.
+    fn located(&mut self, symbols: &Arc<Symbols>, located: Located) -> Findings {
+        let mut text = [0; 256];
+        let read = self.memory.read(located.banner, &mut text);
+        let banner = read.ok().and_then(|()| banner(&text));
+        let symbols = Arc::clone(symbols);
+        let findings = Findings::located(&symbols, &located, banner.clone());
+        self.located.push(Unproved { symbols, located, banner });
+        findings
     }
 
     /// Keeps a kernel that is proved; it may have shown in several ways.
     fn keep(&mut self, kernel: Kernel) {
         let same = |other: &Proved| other.kernel.located.banner == kernel.located.banner;
         if !self.proved.iter().any(same) {
-            self.proved.push(Proved::new(kernel, self.memory));
+            let watch = Watch::new(kernel.clock(self.memory).ok());
+            self.proved.push(Proved { kernel, watch });
         }
     }
 
-    fn reject(&mut self, what: String, why: KernelError) {
+    fn reject(&mut self, what: String, why: KernelError, findings: Findings) {
         log::debug!("rejected: {what}: {why}");
         self.rejected.push(Rejected { what, why: why.to_string() });
-        self.failed = Some(why);
+        self.fail(why, findings);
     }
 
-    /// The kernel that runs; `none` tells why there is no candidate at all.
-    pub fn conclude(mut self, none: impl FnOnce() -> KernelError) -> Result<Kernel, KernelError> {
-        if self.proved.is_empty() {
-            return Err(self.failed.unwrap_or_else(none));
+    /// Of several failures, that of the kernel counts that came furthest.
+    fn fail(&mut self, error: KernelError, findings: Findings) {
+        let before = self.failed.as_ref().is_some_and(|failed| failed.findings.paging.is_some());
+        if findings.paging.is_some() || !before {
+            self.failed = Some(Failure { error, findings: Box::new(findings) });
         }
-        let index = if self.proved.len() == 1 { 0 } else { self.alive()? };
+    }
+
+    /// The kernel that runs; `symbols` are those given.
+    pub fn conclude(mut self, symbols: Option<&Arc<Symbols>>) -> Result<Kernel, Failure> {
+        if self.proved.is_empty() {
+            return Err(self.failure(symbols));
+        }
+        let index = match self.proved.len() {
+            1 => 0,
+            _ => self.alive().map_err(Failure::at_once)?,
+        };
         let mut kernel = self.proved.swap_remove(index).kernel;
         for other in self.proved {
             let what = format!("a kernel with its banner at {}", other.kernel.located.banner);
@@ -149,17 +201,67 @@ impl<'m> Search<'m> {
         Ok(kernel)
     }
 
+    /// Why there is no kernel.
+    fn failure(mut self, symbols: Option<&Arc<Symbols>>) -> Failure {
+        let mut failure = match (self.failed.take(), self.silent()) {
+            (Some(_), Some(banner)) => Failure::at_once(KernelError::OnlyEarlier(banner)),
+            (Some(failed), None) => failed,
+            (None, _) => Failure::at_once(self.explain(symbols)),
+        };
+        failure.findings.rejected = self.rejected;
+        failure
+    }
+
+    fn explain(&mut self, symbols: Option<&Arc<Symbols>>) -> KernelError {
+        if let Some(diagnosis) = at_a_glance(self.memory) {
+            return diagnosis.into();
+        }
+        let sights = self.sights.get_or_insert_with(|| Sights::of(self.memory));
+        explain(self.memory, symbols.map(Arc::as_ref), sights)
+    }
+
+    /// The banner of a kernel that does not tell its symbols, where those that do are an earlier
+    /// guest's: none of their clocks ticks.
+    fn silent(&self) -> Option<String> {
+        let earlier: Vec<_> = self.located.iter().map(|located| &located.banner).collect();
+        let banners = &self.sights.as_ref()?.banners;
+        let other = banners.iter().find(|banner| !earlier.contains(&&Some((*banner).clone())))?;
+        let clocks = || self.located.iter().map(|kernel| kernel.clock(self.memory));
+        let watches: Vec<_> = clocks().map(Watch::new).collect();
+        let ticking = || watches.iter().zip(clocks()).position(|(watch, now)| watch.ticks(now));
+        let still = !earlier.is_empty() && within(STILL, ticking).is_none();
+        still.then(|| other.clone())
+    }
+
     /// Waits until the clock of one of the kernels ticks.
     fn alive(&self) -> Result<usize, KernelError> {
-        let started = Instant::now();
-        while started.elapsed() < LONGEST_STILL {
-            if let Some(index) = self.ticking() {
-                return Ok(index);
-            }
-            sleep(PAUSE);
-        }
         let banner = |index: usize| self.proved[index].kernel.located.banner;
-        Err(KernelError::Several(banner(0), banner(1)))
+        let several = || KernelError::Several(banner(0), banner(1));
+        within(LONGEST_STILL, || self.ticking()).ok_or_else(several)
+    }
+}
+
+/// A kernel that is where it should be, and is not proved.
+struct Unproved {
+    symbols: Arc<Symbols>,
+    located: Located,
+    banner: Option<String>,
+}
+
+impl Unproved {
+    fn clock(&self, memory: &dyn GuestMemory) -> Option<u64> {
+        clock(memory, &self.symbols, &self.located).ok()
+    }
+}
+
+/// What `look` finds within `limit`.
+fn within<T>(limit: Duration, look: impl Fn() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        match look() {
+            None if started.elapsed() < limit => sleep(PAUSE),
+            found => return found,
+        }
     }
 }
 

@@ -98,6 +98,11 @@ impl Symbols {
         Ok(Gva(*self.addresses.get(name).ok_or_else(missing)?))
     }
 
+    /// Those that are there.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, Gva)> {
+        self.addresses.iter().map(|(name, address)| (*name, Gva(*address)))
+    }
+
     /// The kernel's own page-table root: `init_level4_pgt` before 4.13 (commit 65ade2f872b4).
     pub fn page_table_root(&self) -> Result<Gva, KernelError> {
         self.address("init_top_pgt").or_else(|_| self.address("init_level4_pgt"))

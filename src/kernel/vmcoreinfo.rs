@@ -81,6 +81,16 @@ impl VmCoreInfo {
         u64::from_str_radix(self.lines.get(&format!("SYMBOL({name})"))?, 16).ok()
     }
 
+    /// The kernel's release, as `uname -r` has it.
+    pub fn release(&self) -> Option<&str> {
+        self.lines.get("OSRELEASE").map(String::as_str)
+    }
+
+    /// Where the kernel's text starts.
+    pub fn text(&self) -> Option<Gva> {
+        self.symbol("_stext").map(Gva)
+    }
+
     /// The number `name`.
     fn number(&self, name: &str) -> Option<i64> {
         self.lines.get(&format!("NUMBER({name})"))?.parse().ok()

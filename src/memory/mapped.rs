@@ -163,7 +163,7 @@ fn data_from(file: &File, from: u64, length: u64) -> Option<u64> {
 /// The first run of data at or after `from`.
 fn data_run(file: &File, from: u64, length: u64) -> Option<Range<u64>> {
     use rustix::fs::{SeekFrom, seek};
-    let start = data_from(file, from, length)?;
+    let start = data_from(file, from, length).filter(|start| *start < length)?;
     let end = seek(file, SeekFrom::Hole(start)).unwrap_or(length);
     Some(start..end.min(length))
 }

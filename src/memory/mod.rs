@@ -135,8 +135,9 @@ fn hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Guest-physical memory: copied out, loaded and exchanged, never borrowed.
-pub trait GuestMemory {
+/// Guest-physical memory: copied out, loaded and exchanged, never borrowed. Several threads may look
+/// at once.
+pub trait GuestMemory: Sync {
     /// Which guest-physical addresses are RAM.
     fn regions(&self) -> &RegionMap;
 

@@ -13,7 +13,7 @@ const TOKENS: usize = 256;
 /// The longest name that a kernel can have (KSYM_NAME_LEN) is 512 since 6.1.
 const LONGEST: usize = 512;
 /// The part of the address space that holds x86-64 kernels.
-const IMAGE_SPACE: Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
+pub const IMAGE_SPACE: Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
 
 /// What the bytes of names stand for.
 pub struct Tokens {
@@ -166,9 +166,9 @@ impl<'i> Tables<'i> {
         Some(Self { image, tokens, count, number, names, token_index })
     }
 
-    /// The names.
-    pub fn names(&self) -> &'i [u8] {
-        &self.image[self.names..]
+    /// Where the names start in the image's piece.
+    pub fn start_of_names(&self) -> usize {
+        self.names
     }
 
     /// The address of each symbol; `start` is that of the image's piece. Which form they have, and
@@ -380,7 +380,7 @@ mod tests {
         let addresses = tables.addresses(BASE + 0x20_0000)?;
         assert_eq!(addresses, (0..COUNT).map(address).collect::<Vec<_>>());
         let mut first = String::new();
-        walk_names(tables.names(), 1, &tables.tokens, |_, _, name| {
+        walk_names(&image[tables.start_of_names()..], 1, &tables.tokens, |_, _, name| {
             first = String::from_utf8_lossy(name).into_owned();
         });
         Some(first)

@@ -107,6 +107,16 @@ impl Search {
 impl Btf {
     /// The first two bytes, as a little-endian number.
     pub const MAGIC: u16 = 0xeb9f;
+    /// Bytes of its header.
+    pub const HEADER: usize = HEADER;
+    /// How BTF of a little-endian machine starts: magic, version 1, no flags, the header's length.
+    pub const START: &[u8] = b"\x9f\xeb\x01\0\x18\0\0\0";
+
+    /// How many bytes a whole takes, by its header.
+    pub fn length(header: &[u8; HEADER]) -> u64 {
+        let field = |index: usize| u64::from(word(header, index).unwrap_or(0));
+        field(4) + (field(8) + field(12)).max(field(16) + field(20))
+    }
 }
 
 impl<B: Deref<Target = [u8]>> Btf<B> {

@@ -304,6 +304,12 @@ impl<'g> Victim<'g> {
         }
     }
 
+    /// What its program's symbols are had from; an error where that does not have all of them.
+    pub fn symbols_from(&self) -> Result<String, VictimError> {
+        let lack = self.lack.clone().map(VictimError::from);
+        lack.map_or_else(|| Ok(self.program.path().display().to_string()), Err)
+    }
+
     /// The error for a file that is another program's than the one in the guest.
     fn another_program(&self, how: String) -> Result<VictimError, VictimError> {
         let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);

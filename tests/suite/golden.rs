@@ -96,13 +96,21 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A receipt without what no two have alike.
+/// What is printed without what no two runs have alike: the times of a receipt, and how much of the
+/// RAM file a file system keeps.
 fn without_times(text: &str) -> String {
     let line = |line: &str| match line.split_once(": ") {
         Some((key @ ("  \"time\"" | "  \"monotonic_ns\""), _)) => format!("{key}: ...\n"),
-        _ => format!("{line}\n"),
+        _ => format!("{}\n", without_use(line)),
     };
     text.lines().map(line).collect()
+}
+
+fn without_use(line: &str) -> String {
+    const IN_USE: &str = " of them in use";
+    let Some((before, after)) = line.split_once(IN_USE) else { return line.to_owned() };
+    let kept = before.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    format!("{kept}...{IN_USE}{after}")
 }
 
 /// Plays every session of the folder `name`, each on an image of its own, and all at once: where

@@ -1,5 +1,6 @@
 //! Every test from outside, in one program: through the public API, the binary, and live guests.
 
+mod bad_ram;
 mod cache;
 mod command_line;
 mod common;
@@ -13,6 +14,7 @@ mod live;
 mod matrix;
 mod paging;
 mod plain_kernel;
+mod probe;
 mod proofs;
 mod shell;
 mod vms;

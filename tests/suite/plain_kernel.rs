@@ -81,3 +81,27 @@ fn layouts_that_do_not_serve() {
     fails(&text.replace(line_of("tasks ="), "tasks = { offset = 8, size = 16 }"), "first task");
     fails(&text.replace(line_of("tasks ="), "tasks = 8"), "line");
 }
+
+/// Over the RAM file of an earlier guest that told its symbols: the guest's own are asked for, and
+/// no System.map is written from the earlier one's.
+#[test]
+#[ignore = "needs the kernel that `make test-plain-kernel` builds"]
+fn a_ram_file_that_a_telling_guest_used() {
+    let first = boot(&Setup::new(&built("kernels/bookworm/vmlinuz")));
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = folder.path().join("ram");
+    fs::copy(first.ram(), &earlier).unwrap();
+    drop(first);
+    let plain = Setup::new(&built("kernels/plain/vmlinuz"));
+    let guest = boot(&Setup { earlier_ram: Some(earlier), ..plain });
+    let ram = guest.ram();
+    let ran = vmfi(["-m", ram.to_str().unwrap(), "list"]);
+    let line = ran.fails_with(4);
+    assert!(line.contains("--system-map") && !line.contains("--ram-size"), "{line}");
+    let profile = profile(folder.path());
+    let map = folder.path().join("System.map").to_str().unwrap().to_owned();
+    let ran = with(&guest, &["--layouts", &profile], &["probe", "--write-system-map", &map]);
+    assert!(ran.fails_with(4).contains("no symbol table of its own"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("wrapper") && !Path::new(&map).exists());
+    assert_eq!(with(&guest, &["--layouts", &profile], &["list", "--all"]).code, 0);
+}
