@@ -181,6 +181,12 @@ impl Guest {
         }
         let none = GuestError::Kernel(KernelError::NoKernel);
         let Some(failed) = failed else { return Err(none) };
+        let tried = layouts(given.as_ref(), options.ram_size, &source)?.into_iter().next();
+        let memory = tried.filter(|_| failed.by_ram()).map(|(_, regions)| source.map(regions));
+        if let Some(banner) = memory.and_then(|memory| earlier(&*memory.ok()?, &told)) {
+            findings.kernel.banner = Some(banner.clone());
+            return Err(KernelError::OnlyEarlier(banner).into());
+        }
         findings.kernel = *failed.findings;
         Err(failed.error)
     }
@@ -277,6 +283,22 @@ struct Failed {
     last: bool,
 }
 
+impl Failed {
+    /// Whether it is a kernel that is proved itself whose RAM is not there.
+    fn by_ram(&self) -> bool {
+        use GuestError as E;
+        let layout = matches!(self.error, E::MissingRam(_) | E::LayoutNotProved(_));
+        layout || matches!(self.error, E::Kernel(KernelError::Booting))
+    }
+}
+
+/// The banner of the guest's own kernel, where the one that proves itself in `memory` is an earlier
+/// guest's, and the own one does not tell its symbols.
+fn earlier(memory: &dyn GuestMemory, told: &Told) -> Option<String> {
+    let kernel = Kernel::find(memory, told).ok().filter(|_| told.symbols.is_none())?;
+    kernel::outlived(memory, &kernel)
+}
+
 /// The kernel in `memory`, which is laid out as `layout` if that is proved.
 fn attempt(
     memory: &dyn GuestMemory,
@@ -286,7 +308,7 @@ fn attempt(
 ) -> Result<Kernel, Failed> {
     let kernel = Kernel::find(memory, told).map_err(|failure| {
         // Regions that are given need not be all of the source.
-        let last = failure.whatever_the_layout() && !matches!(layout, Layout::Regions(_));
+        let last = failure.whatever_the_layout && !matches!(layout, Layout::Regions(_));
         Failed { error: missing_ram(failure.error), findings: failure.findings, last }
     })?;
     let findings = Box::new(kernel.findings());

@@ -24,7 +24,7 @@ pub use layouts::{
     PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
-pub use search::Rejected;
+pub use search::{Rejected, outlived};
 pub use symbols::Symbols;
 pub use system_map::SystemMap;
 

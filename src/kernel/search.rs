@@ -133,7 +133,8 @@ impl<'m> Search<'m> {
     fn fail(&mut self, error: KernelError, findings: Findings) {
         let before = self.failed.as_ref().is_some_and(|failed| failed.findings.paging.is_some());
         if findings.paging.is_some() || !before {
-            self.failed = Some(Failure { error, findings: Box::new(findings) });
+            let findings = Box::new(findings);
+            self.failed = Some(Failure { error, findings, whatever_the_layout: false });
         }
     }
 
@@ -163,6 +164,11 @@ impl<'m> Search<'m> {
             (Some(_), Some(banner)) => Failure::at_once(KernelError::OnlyEarlier(banner)),
             (Some(failed), None) => failed,
             (None, _) => Failure::at_once(self.explain(symbols)),
+        };
+        failure.whatever_the_layout = match &failure.error {
+            KernelError::Diagnosed(_) | KernelError::NoKernel => true,
+            KernelError::NoSymbols(_) => self.sights.is_some_and(|seen| seen.digits.is_empty()),
+            _ => false,
         };
         failure.findings.rejected = self.rejected;
         failure
@@ -194,6 +200,15 @@ impl<'m> Search<'m> {
         let several = KernelError::Several(one.banner, other.banner);
         first_to_tick(clocks, LONGEST_STILL).ok_or(several)
     }
+}
+
+/// The banner of another kernel in RAM, where the clock of this one stands still: an earlier guest's
+/// may prove itself as long as nothing has been written over it. Looks at all of RAM.
+pub fn outlived(memory: &dyn GuestMemory, kernel: &Kernel) -> Option<String> {
+    let sights = Sights::of(memory);
+    let other = sights.banners.into_iter().find(|banner| *banner != kernel.banner)?;
+    let clock = || std::iter::once(kernel.clock(memory).ok());
+    first_to_tick(clock, STILL).is_none().then_some(other)
 }
 
 /// A kernel that is where it should be, and is not proved.
