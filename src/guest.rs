@@ -194,7 +194,8 @@ impl Guest {
                 Err(now) => failed = Some(further(failed, now)),
             }
         }
-        Err(failed.unwrap_or(KernelError::NoKernel.into()))
+        let failed = failed.unwrap_or(KernelError::NoKernel.into());
+        Err(ram.earlier(&failed, &told).unwrap_or(failed))
     }
 
     /// The guest whose kernel proves `candidate`, if that is as it was given.
@@ -383,12 +384,24 @@ impl FoundRam {
         let kernel = Kernel::find(memory.as_ref(), told).map_err(|failure| {
             // Regions that are given need not be all of the source.
             let regions = matches!(candidate.0, Layout::Regions(_));
-            let last = failure.whatever_the_layout() && !regions;
+            let last = failure.whatever_the_layout && !regions;
             Failed { error: missing_ram(failure.error), findings: failure.findings, last }
         })?;
         let findings = kernel.findings();
         let agreed = self.agreed(candidate, memory, kernel);
         agreed.map_err(|error| Failed::of(error, findings))
+    }
+
+    /// What `failed` comes to where the kernel that proves itself is an earlier guest's, and the
+    /// guest's own does not tell its symbols.
+    fn earlier(&self, failed: &Failed, told: &Told) -> Option<Failed> {
+        let (_, regions) =
+            self.candidates.first().filter(|_| failed.by_ram() && told.symbols.is_none())?;
+        let memory = memory::map(&self.sources, regions.clone()).ok()?;
+        let kernel = Kernel::find(memory.as_ref(), told).ok()?;
+        let banner = kernel::outlived(memory.as_ref(), &kernel)?;
+        let findings = kernel::Findings { banner: Some(banner.clone()), ..Default::default() };
+        Some(Failed::of(KernelError::OnlyEarlier(banner).into(), findings))
     }
 
     /// What there is of it, laid out in the likeliest way.
@@ -477,6 +490,13 @@ struct Failed {
 impl Failed {
     fn of(error: GuestError, findings: kernel::Findings) -> Self {
         Self { error, findings: Box::new(findings), last: false }
+    }
+
+    /// Whether it is a kernel that is proved itself whose RAM is not there.
+    fn by_ram(&self) -> bool {
+        use GuestError as E;
+        let layout = matches!(self.error, E::MissingRam(_) | E::LayoutNotProved(_));
+        layout || matches!(self.error, E::Kernel(KernelError::Booting))
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Failure {
     pub error: KernelError,
     /// How far.
     pub findings: Box<Findings>,
+    /// Whether another layout of the same RAM would change nothing: it holds no tables of a kernel.
+    pub whatever_the_layout: bool,
 }
 
 impl Failure {
@@ -72,11 +74,7 @@ impl Failure {
             KernelError::OtherKernel { banner, .. } => Some(banner.clone()),
             _ => None,
         };
-        Self { error, findings: Box::new(Findings { banner, ..Findings::default() }) }
-    }
-
-    /// Whether another layout of the same RAM would change nothing: it holds no kernel at all.
-    pub fn whatever_the_layout(&self) -> bool {
-        matches!(self.error, KernelError::Diagnosed(_) | KernelError::NoKernel)
+        let findings = Box::new(Findings { banner, ..Findings::default() });
+        Self { error, findings, whatever_the_layout: false }
     }
 }

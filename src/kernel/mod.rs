@@ -25,7 +25,7 @@ pub use layouts::{
     TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
-pub use search::Rejected;
+pub use search::{Rejected, outlived};
 pub use symbols::Symbols;
 pub use system_map::SystemMap;
 

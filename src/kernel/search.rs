@@ -177,7 +177,8 @@ impl<'m> Search<'m> {
     fn fail(&mut self, error: KernelError, findings: Findings) {
         let before = self.failed.as_ref().is_some_and(|failed| failed.findings.paging.is_some());
         if findings.paging.is_some() || !before {
-            self.failed = Some(Failure { error, findings: Box::new(findings) });
+            let findings = Box::new(findings);
+            self.failed = Some(Failure { error, findings, whatever_the_layout: false });
         }
     }
 
@@ -207,6 +208,11 @@ impl<'m> Search<'m> {
             (Some(_), Some(banner)) => Failure::at_once(KernelError::OnlyEarlier(banner)),
             (Some(failed), None) => failed,
             (None, _) => Failure::at_once(self.explain(symbols)),
+        };
+        failure.whatever_the_layout = match &failure.error {
+            KernelError::Diagnosed(_) | KernelError::NoKernel => true,
+            KernelError::NoSymbols(_) => self.sights.is_some_and(|seen| seen.digits.is_empty()),
+            _ => false,
         };
         failure.findings.rejected = self.rejected;
         failure
@@ -239,6 +245,17 @@ impl<'m> Search<'m> {
         let several = || KernelError::Several(banner(0), banner(1));
         within(LONGEST_STILL, || self.ticking()).ok_or_else(several)
     }
+}
+
+/// The banner of another kernel in RAM, where the clock of this one stands still: an earlier guest's
+/// may prove itself as long as nothing has been written over it. Looks at all of RAM.
+pub fn outlived(memory: &dyn GuestMemory, kernel: &Kernel) -> Option<String> {
+    let sights = Sights::of(memory);
+    let other = sights.banners.into_iter().find(|banner| *banner != kernel.banner)?;
+    let clock = || kernel.clock(memory).ok();
+    let watch = Watch::new(clock());
+    let ticks = within(STILL, || watch.ticks(clock()).then_some(()));
+    ticks.is_none().then_some(other)
 }
 
 /// A kernel that is where it should be, and is not proved.
