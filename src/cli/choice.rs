@@ -78,8 +78,9 @@ impl Choice {
         guest: &Guest,
         attempt: impl Fn(&Candidates) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let first = self.candidates(guest)?;
-        let mut candidates = first.clone();
+        let mut candidates = self.candidates(guest)?;
+        let first = candidates.only().map(|only| only.task.mm);
+        let mut replaced = false;
         for _ in 1..TRIES {
             match attempt(&candidates) {
                 Err(error) if may_pass(&error) => log::debug!("looking again: {error:#}"),
@@ -89,10 +90,13 @@ impl Choice {
             guest.ram_still_there()?;
             std::thread::sleep(PAUSE);
             candidates = self.candidates(guest)?;
+            // The kernel soon gives the same memory out again, so the first and the last look alone
+            // tell too little.
+            replaced |= candidates.only().map(|only| only.task.mm) != first;
         }
-        match (attempt(&candidates), first.only(), candidates.only()) {
-            (Err(error), Some(first), Some(now)) if may_pass(&error) => {
-                if now.task.mm != first.task.mm {
+        match (attempt(&candidates), candidates.only()) {
+            (Err(error), Some(now)) if may_pass(&error) && first.is_some() => {
+                if replaced {
                     return Err(ProcessError::Replaced(now.task.pid).into());
                 }
                 // One that is just ending is not to blame its file for it.
@@ -178,14 +182,12 @@ impl<'g> Look<'g, '_> {
 }
 
 /// The processes that could be meant, and the program of their wrapper.
-#[derive(Clone)]
 struct Candidates {
     wrapper_exe: Option<String>,
     all: Vec<Candidate>,
 }
 
 /// A process, and whether it has started another.
-#[derive(Clone)]
 struct Candidate {
     task: Task,
     launches: bool,

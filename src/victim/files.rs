@@ -97,7 +97,6 @@ fn program_of_guest(
     memory: &VictimMemory,
     object: &mut Object,
 ) -> Result<(ElfFile, Option<Lack>), VictimError> {
-    let exe = memory.executable()?;
     let (own, why) = match of_guest(memory, object) {
         Ok(elf) if elf.symtab() == Symtab::Whole => {
             object.bias = proved_program(memory, object, &elf)?;
@@ -109,30 +108,35 @@ fn program_of_guest(
         }
         Err(why) => (None, why),
     };
+    let exe = memory.executable()?;
     let own = own.filter(|elf| elf.headers().interpreted || !elf.is_empty());
-    let here = Path::new(".");
-    let found = find(here, &[exe.as_str()]).map(|path| {
-        let elf = ElfFile::read(&path)?;
-        let bias = proved_program(memory, object, &elf)?;
-        Ok((elf, bias))
-    });
-    match (found, own) {
-        (Some(Ok((elf, bias))), _) => {
-            object.bias = bias;
-            Ok((elf, None))
-        }
-        (Some(Err(error)), None) => Err(error),
-        (None, None) => Err(no_file(here, exe, format!("; {why}"))),
+    let (elf, lack) = match (program_here(memory, object, &exe), own) {
+        (Some(Ok(elf)), _) => (elf, None),
+        (Some(Err(error)), None) => return Err(error),
+        (None, None) => return Err(no_file(Path::new("."), exe, format!("; {why}"))),
         (other, Some(elf)) => {
-            object.bias = proved_program(memory, object, &elf)?;
-            let why = match other {
-                Some(Err(error)) => format!("{why}, and {error}"),
-                _ => why,
-            };
-            let looked_at = places(here, &exe);
-            Ok((elf, Some(Lack { exe, why, looked_at })))
+            let other = other.and_then(Result::err).map(|error| format!(", and {error}"));
+            let why = why + &other.unwrap_or_default();
+            let looked_at = places(Path::new("."), &exe);
+            (elf, Some(Lack { exe, why, looked_at }))
         }
-    }
+    };
+    object.bias = proved_program(memory, object, &elf)?;
+    Ok((elf, lack))
+}
+
+/// The program `exe` from the current folder, proved; `None` where none is there.
+fn program_here(
+    memory: &VictimMemory,
+    object: &Object,
+    exe: &str,
+) -> Option<Result<ElfFile, VictimError>> {
+    let path = find(Path::new("."), &[exe])?;
+    let proved = ElfFile::read(&path).map_err(VictimError::from).and_then(|elf| {
+        proved_program(memory, object, &elf)?;
+        Ok(elf)
+    });
+    Some(proved)
 }
 
 /// The library `object` of `memory`: from `folder`, where it is there; else as the guest has it, or
