@@ -183,6 +183,7 @@ fn of_kernel(error: &KernelError) -> (Step, &'static str) {
         E::NoBtf | E::Types { .. } | E::LayoutsFile(_) => (Step::Layouts, GIVE_LAYOUTS),
         E::BadInitTask { .. } => (Step::Layouts, WAIT),
         E::NotTheFirstTask(_) => (Step::Layouts, GIVE_SIZE),
+        E::OlderThanVm(_) => (Step::Kernel, WAIT),
         E::Booting => (Step::RamLayout, WAIT),
         E::NoTables | E::NotRemembered | E::Damaged { .. } | E::Unreadable(_) => {
             (Step::Layouts, "try again")

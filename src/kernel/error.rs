@@ -69,6 +69,11 @@ pub enum KernelError {
         "two kernels in guest RAM prove themselves, loaded at {0} and {1}, and neither's clock moves: the RAM file was used by an earlier guest, and the VM is paused; let it run, or start it with a fresh file"
     )]
     Several(Gpa, Gpa),
+    /// The kernel is older than the VM.
+    #[error(
+        "the kernel in guest RAM ({0}) ran for longer than the VM does, and its clock stands still: an earlier VM left it, and the guest is still booting (try again), or it is paused (let it run)"
+    )]
+    OlderThanVm(String),
     /// The kernel carries no types.
     #[error(
         "the guest kernel has no BTF (CONFIG_DEBUG_INFO_BTF) to read structure layouts from: give --layouts its vmlinux, or a profile of it ('vmfi profile --vmlinux PATH')"

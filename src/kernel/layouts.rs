@@ -34,6 +34,8 @@ pub struct Layouts {
     pub mount: MountLayout,
     /// `struct resource`.
     pub resource: ResourceLayout,
+    /// What tells how long a tick is; none where the source does not.
+    pub clock: Option<ClockLayout>,
     /// The page cache; none where the kernel keeps it otherwise than known.
     pub page_cache: Option<PageCacheLayout>,
     /// What /proc/PID/maps shows beside the mappings themselves.
@@ -89,6 +91,15 @@ pub struct SpecialLayout {
     pub data: u64,
     /// `vm_special_mapping.name`.
     pub name: u64,
+}
+
+/// `struct clocksource`: that of ticks has a fixed rate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClockLayout {
+    /// What a count is multiplied with.
+    pub mult: u64,
+    /// How far the product is shifted right then, to be ns.
+    pub shift: u64,
 }
 
 /// How the page cache is kept.
@@ -326,6 +337,7 @@ impl Layouts {
                 sibling: at("resource", "sibling")?,
                 child: at("resource", "child")?,
             },
+            clock: clock(types).ok(),
             page_cache: page_cache(types).ok(),
             shown: ShownLayout {
                 heap: heap(types).ok(),
@@ -409,6 +421,11 @@ fn mount(types: &dyn TypeSource) -> Result<MountLayout, TypesError> {
         })
     };
     either(at("mount", "mnt").and_then(|mnt| within("mount", mnt)), || within("vfsmount", 0))
+}
+
+fn clock(types: &dyn TypeSource) -> Result<ClockLayout, TypesError> {
+    let at = |path| types.member("clocksource", path).map(|member| member.offset);
+    Ok(ClockLayout { mult: at("mult")?, shift: at("shift")? })
 }
 
 fn page_cache(types: &dyn TypeSource) -> Result<PageCacheLayout, TypesError> {

@@ -1,5 +1,6 @@
 //! What is known about the guest's kernel: where it was loaded, its symbols and its members.
 
+mod clock;
 mod diagnosis;
 mod error;
 mod facts;
@@ -20,9 +21,9 @@ pub use error::KernelError;
 pub use facts::{Facts, Placement};
 pub use findings::{Failure, Findings};
 pub use layouts::{
-    DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts, MapleLayout,
-    MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, ShownLayout, SpecialLayout,
-    TaskLayout, ThreadsLayout, VmaLayout,
+    ClockLayout, DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts,
+    MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, ShownLayout,
+    SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
 pub use search::{Rejected, outlived};
@@ -56,6 +57,8 @@ pub struct Kernel {
     pub rejected: Vec<Rejected>,
     /// Whether symbols and layouts were remembered, and proved.
     pub recalled: bool,
+    /// Whether its clock was seen to tick.
+    pub ticks: bool,
 }
 
 /// What is told about the kernel beforehand.
@@ -99,7 +102,15 @@ impl Kernel {
         let view = VirtualMemory { memory, space: located.space };
         let banner = view.read_string(slid(symbols, &located, "linux_banner")?, 256)?;
         let (banner, symbols) = (sanitized(&banner), Arc::clone(symbols));
-        Ok(Self { banner, located, symbols, layouts, rejected: Vec::new(), recalled: false })
+        Ok(Self {
+            banner,
+            located,
+            symbols,
+            layouts,
+            rejected: Vec::new(),
+            recalled: false,
+            ticks: false,
+        })
     }
 
     fn recalled(self) -> Self {
@@ -176,11 +187,6 @@ impl Kernel {
         }
     }
 
-    /// What it counts time in: ticks since some moment.
-    fn clock(&self, memory: &dyn GuestMemory) -> Result<u64, KernelError> {
-        clock(memory, &self.symbols, &self.located)
-    }
-
     /// A profile of its layouts, from its own BTF.
     pub fn profile(&self, memory: &dyn GuestMemory) -> Result<Profile, KernelError> {
         let view = VirtualMemory { memory, space: self.space() };
@@ -255,15 +261,6 @@ fn first_task(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<bool
 /// The release in a kernel's banner.
 pub fn release(banner: &str) -> Option<&str> {
     banner.split(' ').nth(2)
-}
-
-fn clock(
-    memory: &dyn GuestMemory,
-    symbols: &Symbols,
-    located: &Located,
-) -> Result<u64, KernelError> {
-    let view = VirtualMemory { memory, space: located.space };
-    Ok(view.read_u64(slid(symbols, located, "jiffies_64")?)?)
 }
 
 fn kaslr_offset(symbols: &Symbols, located: &Located) -> Option<u64> {

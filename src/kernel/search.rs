@@ -2,20 +2,19 @@
 //! its tables and tasks, lies there until it is overwritten. Each candidate is proved or rejected;
 //! of several that prove themselves the one is taken whose clock moves.
 
+use super::clock::{Watch, ticks, within};
 use super::diagnosis::{at_a_glance, explain};
 use super::scan::{Sights, banner};
 use super::{Facts, Failure, Findings, Kernel, KernelError, Layouts, Located, Symbols};
-use super::{VmCoreInfo, clock, find, own_symbols};
+use super::{VmCoreInfo, find, own_symbols};
 use crate::memory::GuestMemory;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// An idle kernel may stop its tick for some seconds.
 const LONGEST_STILL: Duration = Duration::from_secs(5);
 /// How long a clock is watched of a kernel that is not proved anyway.
 const STILL: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(5);
 /// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
 const MOST_NOTES: usize = 16;
 
@@ -26,24 +25,6 @@ pub struct Rejected {
     pub what: String,
     /// Why it was not taken.
     pub why: String,
-}
-
-/// A clock of a kernel, and what it said first.
-struct Watch {
-    first: Option<u64>,
-    at: Instant,
-}
-
-impl Watch {
-    fn new(first: Option<u64>) -> Self {
-        Self { first, at: Instant::now() }
-    }
-
-    /// Whether it has gone on, if it says `now`.
-    fn ticks(&self, now: Option<u64>) -> bool {
-        let both = self.first.zip(now);
-        both.is_some_and(|(first, now)| ticked(first, now, self.at.elapsed()))
-    }
 }
 
 /// A kernel that is proved.
@@ -103,7 +84,7 @@ impl<'m> Search<'m> {
 
     /// Which of the kernels that are proved has a clock that ticks.
     fn ticking(&self) -> Option<usize> {
-        let now = |proved: &Proved| proved.kernel.clock(self.memory).ok();
+        let now = |proved: &Proved| proved.kernel.clock(self.memory);
         self.proved.iter().position(|proved| proved.watch.ticks(now(proved)))
     }
 
@@ -162,7 +143,7 @@ impl<'m> Search<'m> {
     fn keep(&mut self, kernel: Kernel) {
         let same = |other: &Proved| other.kernel.located.banner == kernel.located.banner;
         if !self.proved.iter().any(same) {
-            let watch = Watch::new(kernel.clock(self.memory).ok());
+            let watch = Watch::new(kernel.clock(self.memory));
             self.proved.push(Proved { kernel, watch });
         }
     }
@@ -191,7 +172,9 @@ impl<'m> Search<'m> {
             1 => 0,
             _ => self.alive().map_err(Failure::at_once)?,
         };
+        let ticking = self.ticking();
         let mut kernel = self.proved.swap_remove(index).kernel;
+        kernel.ticks = ticking == Some(index);
         for other in self.proved {
             let what = format!("a kernel with its banner at {}", other.kernel.located.banner);
             let why = "its clock stands still: it is an earlier guest's".to_owned();
@@ -252,10 +235,7 @@ impl<'m> Search<'m> {
 pub fn outlived(memory: &dyn GuestMemory, kernel: &Kernel) -> Option<String> {
     let sights = Sights::of(memory);
     let other = sights.banners.into_iter().find(|banner| *banner != kernel.banner)?;
-    let clock = || kernel.clock(memory).ok();
-    let watch = Watch::new(clock());
-    let ticks = within(STILL, || watch.ticks(clock()).then_some(()));
-    ticks.is_none().then_some(other)
+    (!kernel.ticks_within(memory, STILL)).then_some(other)
 }
 
 /// A kernel that is where it should be, and is not proved.
@@ -267,40 +247,6 @@ struct Unproved {
 
 impl Unproved {
     fn clock(&self, memory: &dyn GuestMemory) -> Option<u64> {
-        clock(memory, &self.symbols, &self.located).ok()
-    }
-}
-
-/// What `look` finds within `limit`.
-fn within<T>(limit: Duration, look: impl Fn() -> Option<T>) -> Option<T> {
-    let started = Instant::now();
-    loop {
-        match look() {
-            None if started.elapsed() < limit => sleep(PAUSE),
-            found => return found,
-        }
-    }
-}
-
-/// Whether a clock went on by what `elapsed` allows. Where an earlier kernel had its clock, the
-/// guest may have put anything.
-fn ticked(first: u64, now: u64, elapsed: Duration) -> bool {
-    const MOST_TICKS_A_MS: u64 = 2;
-    // After a pause, a guest may catch up.
-    const CAUGHT_UP: u64 = 1000;
-    let most = CAUGHT_UP + MOST_TICKS_A_MS * elapsed.as_millis() as u64;
-    now.checked_sub(first).is_some_and(|ticks| (1..=most).contains(&ticks))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clocks_tick_forward_and_not_too_far() {
-        let elapsed = Duration::from_millis(10);
-        assert!(ticked(5, 6, elapsed) && ticked(5, 100, elapsed));
-        assert!(!ticked(5, 5, elapsed) && !ticked(5, 4, elapsed));
-        assert!(!ticked(5, u64::MAX, elapsed));
+        ticks(memory, &self.symbols, &self.located).ok()
     }
 }

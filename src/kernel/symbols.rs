@@ -17,6 +17,7 @@ const NAMES: &[&str] = &[
     "init_task",
     "iomem_resource",
     "jiffies_64",
+    "clocksource_jiffies",
     "vmemmap_base",
     "__start_BTF",
     "__stop_BTF",

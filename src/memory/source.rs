@@ -73,6 +73,11 @@ impl RamSource {
         &self.identity
     }
 
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes, where the source says.
     pub fn size(&self) -> Option<u64> {
         self.size

@@ -1,11 +1,14 @@
 //! A process of the host, as /proc shows it: whose it is, how it was started, what it has mapped.
 
-use std::fs::{self, File};
+use rustix::param::clock_ticks_per_second;
+use rustix::time::{ClockId, clock_gettime};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the host shows its processes.
 pub const PROC: &str = "/proc";
@@ -14,6 +17,12 @@ const LIMIT: u64 = 16 << 20;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
 /// behind the name.
 const START_FIELD: usize = 19;
+
+/// How long this host has run.
+pub fn uptime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
 
 /// A process, told from any later one that gets its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +54,21 @@ impl HostProcess {
     /// Whether it still runs, and no other has its number.
     pub fn still_runs(&self) -> bool {
         started(&self.folder).is_ok_and(|started| started == self.started)
+    }
+
+    /// How long it has run.
+    pub fn age(&self) -> Duration {
+        let started =
+            Duration::from_secs_f64(self.started as f64 / clock_ticks_per_second() as f64);
+        uptime().saturating_sub(started)
+    }
+
+    /// Whether it has the file mapped that is `known` so, and shares it.
+    pub fn shares(&self, known: &Metadata) -> bool {
+        let of_file = |mapping: &Mapping| {
+            mapping.shared && mapping.inode == known.ino() && mapping.is_on(known.dev())
+        };
+        self.mappings().is_ok_and(|mappings| mappings.iter().any(of_file))
     }
 
     /// How it was started, word by word.

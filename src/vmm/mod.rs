@@ -6,7 +6,7 @@ mod palacios;
 mod qemu;
 mod running;
 
-pub use host::HostProcess;
+pub use host::{HostProcess, uptime as host_uptime};
 pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
-pub use running::{Vm, VmError, VmRam, VmSource, VmTarget, find, only, running};
+pub use running::{Vm, VmError, VmRam, VmSource, VmTarget, find, of_file, only, running};

@@ -318,6 +318,12 @@ pub fn only() -> Result<Arc<dyn Vm>, VmError> {
     }
 }
 
+/// The VM that has its RAM in the file at `path`, of those that may be looked into.
+pub fn of_file(path: &Path) -> Option<Arc<dyn Vm>> {
+    let known = std::fs::metadata(path).ok()?;
+    running().into_iter().find(|vm| vm.process().shares(&known))
+}
+
 /// The mappings of a VMM.
 pub fn mappings(process: &HostProcess) -> Result<Vec<Mapping>, VmError> {
     process.mappings().map_err(|source| match process.still_runs() {

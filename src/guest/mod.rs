@@ -1,0 +1,270 @@
+//! A guest, opened: RAM source, regions and kernel, each proved by the next. What every command
+//! starts with.
+
+mod ram;
+mod remembered;
+
+use ram::{Candidate, FoundRam, Keeper, Understood};
+
+use crate::arch::{TranslateError, VirtualMemory};
+use crate::cache::{Cache, Shelf};
+use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols, Told};
+use crate::memory::{Access, GuestMemory, MemoryError};
+use crate::vmm::{Layout, PalaciosError, RamLayout, Vm, VmError};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How many kernels that are remembered are looked for in RAM that is not.
+const MOST_KNOWN: usize = 8;
+
+/// Where a guest's RAM is.
+#[derive(Clone, Debug)]
+pub enum RamOf {
+    /// In this file, or on this character device.
+    Path(PathBuf),
+    /// Where this VM has it.
+    Vm(Arc<dyn Vm>),
+}
+
+/// What is told about a guest.
+#[derive(Clone, Debug)]
+pub struct GuestOptions {
+    /// Where its RAM is.
+    pub memory: RamOf,
+    /// Bytes of RAM, where they are not the file's size. A VM knows how much it has.
+    pub ram_size: Option<u64>,
+    /// How RAM is laid out; found out where it is not given.
+    pub layout: Option<RamLayout>,
+    /// The kernel's symbols, where they are not its own kallsyms.
+    pub system_map: Option<PathBuf>,
+    /// The layouts of its structures, where they are not its own BTF's.
+    pub layouts: Option<PathBuf>,
+    /// Whether anything will be written.
+    pub access: Access,
+    /// What is remembered.
+    pub cache: Cache,
+}
+
+impl GuestOptions {
+    /// The layout given by itself.
+    fn layout(&self) -> Option<&Layout> {
+        match &self.layout {
+            Some(RamLayout::Known(layout)) => Some(layout),
+            _ => None,
+        }
+    }
+
+    /// Whether what is remembered serves: files that are given count, and are looked into each
+    /// time, as is a list of regions.
+    fn may_recall(&self) -> bool {
+        let listed = matches!(self.layout, Some(RamLayout::Palacios(_)));
+        self.system_map.is_none() && self.layouts.is_none() && !listed
+    }
+}
+
+/// What was found out about a guest.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// About its RAM.
+    pub ram: Option<RamFindings>,
+    /// How that is laid out, proved.
+    pub layout: Option<Layout>,
+    /// About its kernel.
+    pub kernel: kernel::Findings,
+}
+
+/// What was found out about a guest's RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct RamFindings {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Bytes that the host backs with memory; all of them, where the source knows no holes.
+    pub in_use: u64,
+}
+
+impl RamFindings {
+    fn of(memory: &dyn GuestMemory) -> Self {
+        let in_use = memory.backed().iter().map(|run| run.end.0 - run.start.0).sum();
+        Self { bytes: memory.regions().ram_length(), in_use }
+    }
+}
+
+/// A guest could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// Its RAM cannot be had.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The VMM's list does not tell where it is.
+    #[error(transparent)]
+    Palacios(#[from] PalaciosError),
+    /// The running VM does not tell where it is.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// Its kernel is not understood.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The kernel uses RAM that the source does not have.
+    #[error("the guest's kernel uses RAM that is not there ({0}): check -m and --ram-size")]
+    MissingRam(TranslateError),
+    /// What the kernel takes for RAM is not where the layout has it.
+    #[error(
+        "the layout {0} is not proved: the guest kernel has RAM elsewhere; give the right --ram-layout and --ram-size"
+    )]
+    LayoutNotProved(Layout),
+    /// The layout given is wrong, and another one is proved.
+    #[error("--ram-layout {given} is wrong: the guest's RAM is laid out as {proved}")]
+    OtherLayout {
+        /// What was given.
+        given: Layout,
+        /// What the kernel says.
+        proved: Layout,
+    },
+    /// Several ways to put the VM's RAM together look right to the kernel.
+    #[error(
+        "the layout {0} is not proved: the VM has several pieces of RAM of equal size, and the guest's kernel does not tell them apart; give --qemu its QMP socket"
+    )]
+    Ambiguous(Layout),
+}
+
+/// A guest whose memory is mapped and whose kernel is understood.
+pub struct Guest {
+    memory: Box<dyn GuestMemory>,
+    layout: Layout,
+    kernel: Kernel,
+    keeper: Keeper,
+}
+
+impl Guest {
+    /// Maps the RAM, finds the kernel in it and proves the layout by the kernel's resource tree.
+    pub fn open(options: &GuestOptions) -> Result<Self, GuestError> {
+        Self::open_and_tell(options, &mut Findings::default())
+    }
+
+    /// The same; where it fails, `findings` tell how far it came.
+    pub fn open_and_tell(
+        options: &GuestOptions,
+        findings: &mut Findings,
+    ) -> Result<Self, GuestError> {
+        let found = FoundRam::of(options)?;
+        if let Some(guest) = Self::recall(options, &found) {
+            return Ok(guest);
+        }
+        Self::prove(options, &found).map_err(|failed| {
+            findings.kernel = *failed.findings;
+            findings.ram = found.findings();
+            // Of a VM that ends meanwhile, whatever was read makes no sense.
+            found.keeper.still_there().err().unwrap_or(failed.error)
+        })
+    }
+
+    fn prove(options: &GuestOptions, ram: &FoundRam) -> Result<Self, Failed> {
+        let symbols = options.system_map.as_deref().map(Symbols::read).transpose()?.map(Arc::new);
+        let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
+        let known = options.cache.latest(Shelf::Kernels, MOST_KNOWN);
+        let told = Told { symbols: symbols.as_ref(), layouts: members.as_ref(), known: &known };
+        let mut failed = None;
+        let mut candidates = ram.candidates.iter();
+        while let Some(candidate) = candidates.next() {
+            match ram.understand(candidate, &told) {
+                Ok(understood) => {
+                    let rival = |other: &&_| ram.are_rivals(candidate, other);
+                    let fits = |other| ram.also_fits(other, &understood.1);
+                    if candidates.filter(rival).any(fits) {
+                        return Err(GuestError::Ambiguous(candidate.0.clone()).into());
+                    }
+                    let findings = understood.1.findings();
+                    let guest = ram.accept_age(&understood);
+                    let guest = guest.and_then(|()| Self::of(ram, candidate, understood));
+                    let guest = guest.map_err(|error| Failed::of(error, findings))?;
+                    guest.remember(options, ram, candidate);
+                    return Ok(guest);
+                }
+                Err(now) if now.last => return Err(further(failed, now)),
+                Err(now) => failed = Some(further(failed, now)),
+            }
+        }
+        let failed = failed.unwrap_or(KernelError::NoKernel.into());
+        Err(ram.earlier(&failed, &told).unwrap_or(failed))
+    }
+
+    /// The guest whose kernel proves `candidate`, if that is as it was given.
+    fn of(
+        ram: &FoundRam,
+        (layout, _): &Candidate,
+        (memory, kernel): Understood,
+    ) -> Result<Self, GuestError> {
+        let layout = ram.keeper.named(layout, memory.regions());
+        ram.accept(&layout, memory.regions())?;
+        log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
+        Ok(Self { memory, layout, kernel, keeper: ram.keeper.clone() })
+    }
+
+    /// What was found out about it.
+    pub fn findings(&self) -> Findings {
+        let ram = Some(RamFindings::of(self.memory()));
+        Findings { ram, layout: Some(self.layout.clone()), kernel: self.kernel.findings() }
+    }
+
+    /// Guest-physical memory.
+    pub fn memory(&self) -> &dyn GuestMemory {
+        self.memory.as_ref()
+    }
+
+    /// How RAM is laid out, proved.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Asks the VMM anew, where one is known: an error unless RAM still is where it was mapped.
+    pub fn ram_still_there(&self) -> Result<(), GuestError> {
+        self.keeper.still_there()
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Memory as the kernel sees it.
+    pub fn kernel_memory(&self) -> VirtualMemory<'_> {
+        VirtualMemory { memory: self.memory.as_ref(), space: self.kernel.space() }
+    }
+}
+
+/// Why a layout does not serve, and how far its kernel came.
+struct Failed {
+    error: GuestError,
+    findings: Box<kernel::Findings>,
+    /// Whether no other layout will.
+    last: bool,
+}
+
+impl Failed {
+    fn of(error: GuestError, findings: kernel::Findings) -> Self {
+        Self { error, findings: Box::new(findings), last: false }
+    }
+
+    /// Whether it is a kernel that is proved itself whose RAM is not there.
+    fn by_ram(&self) -> bool {
+        use GuestError as E;
+        let layout = matches!(self.error, E::MissingRam(_) | E::LayoutNotProved(_));
+        layout || matches!(self.error, E::Kernel(KernelError::Booting))
+    }
+}
+
+impl<E: Into<GuestError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::of(error.into(), kernel::Findings::default())
+    }
+}
+
+/// The failure of the layout that came further: one whose kernel was found tells more, and the first
+/// of those is the one given.
+fn further(before: Option<Failed>, now: Failed) -> Failed {
+    let of_kernel = |failed: &Failed| matches!(failed.error, GuestError::Kernel(_));
+    match before {
+        Some(before) if of_kernel(&now) || !of_kernel(&before) => before,
+        _ => now,
+    }
+}
