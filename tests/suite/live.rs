@@ -1,7 +1,7 @@
 //! The claims, on live guests: two kernels, four and five levels, KASLR on and off, two CPUs, RAM
 //! on both sides of 4 GiB. What the guest itself says is the truth that each is held against.
 
-use crate::common::{Live, boot, built, kernels, number, project, system_map, vmfi};
+use crate::common::{Live, Ran, boot, built, kernels, number, project, system_map, vmfi};
 use crate::proofs::{
     NOT_CLEARED, both_sides_of_four_gib_are_reached, injection_lands, processes_agree,
     wrapper_is_listed,
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use vmfi::lab::{LabGuest, Setup};
+use vmfi::vmm;
 
 const WRITTEN: u64 = 0x2222_2222_2222_2222;
 const NAMESPACED: u64 = 0x5555_5555_5555_5555;
@@ -437,6 +438,35 @@ fn a_ram_file_that_an_earlier_guest_used() {
     wrapper_is_listed(&live, pid, child, "/holder");
     injection_lands(&mut live, pid, child);
     memory_alone_does(&live, pid);
+}
+
+/// While a guest boots over the RAM file of an earlier one, whose kernel and wrapper still lie there
+/// whole, they are not taken for its own.
+#[test]
+fn a_guest_that_boots_over_an_earlier_one() {
+    let setup = Setup::new(&kernels()[0]);
+    let mut first = Live::unknown(&setup);
+    first.start("/holder");
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let earlier = folder.path().join("ram");
+    first.guest.halt(true).unwrap();
+    fs::copy(first.guest.ram(), &earlier).unwrap();
+    assert_eq!(vmfi(["-m", earlier.to_str().unwrap(), "list"]).code, 0);
+    drop(first);
+    let next = Setup { earlier_ram: Some(earlier), ..setup };
+    let next = LabGuest::start(&next, &crate::common::files()).unwrap();
+    let ram = next.ram();
+    let mapped = || vmm::of_file(&ram).is_some();
+    while !mapped() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let list = || vmfi(["-m", ram.to_str().unwrap(), "list"]);
+    let refused = list();
+    assert!(refused.fails_with(4).contains("an earlier VM left it"), "{}", refused.stderr);
+    let booted = |ran: &Ran| ran.stderr.contains("no process named 'wrapper'");
+    while !booted(&list()) {
+        assert_ne!(list().code, 0);
+    }
 }
 
 #[test]
