@@ -45,17 +45,26 @@ impl OwnTables {
     /// Those of the symbols that are asked for; none where the tables are damaged.
     pub fn symbols(&self) -> Option<Symbols> {
         let mut symbols = Symbols::none(&self.from);
-        self.each(|address, _, name| symbols.keep(name, Gva(address)))?;
+        self.walk(Symbols::ask_for_length, |address, _, name| symbols.keep(name, Gva(address)))?;
         Some(symbols)
     }
 
     /// Calls `each` with address, letter and name of every symbol; none where the tables are
     /// damaged.
-    pub fn each(&self, mut each: impl FnMut(u64, u8, &[u8])) -> Option<()> {
+    pub fn each(&self, each: impl FnMut(u64, u8, &[u8])) -> Option<()> {
+        self.walk(|_| true, each)
+    }
+
+    /// The same of those whose name's length is `wanted`.
+    fn walk(
+        &self,
+        wanted: impl Fn(usize) -> bool,
+        mut each: impl FnMut(u64, u8, &[u8]),
+    ) -> Option<()> {
         let names = self.bytes.get(self.names..)?;
         let with_address =
             |index: usize, letter, name: &[u8]| each(self.addresses[index], letter, name);
-        walk_names(names, self.addresses.len(), &self.tokens, with_address).map(|_| ())
+        walk_names(names, self.addresses.len(), &self.tokens, wanted, with_address).map(|_| ())
     }
 }
 

@@ -27,6 +27,15 @@ const NAMES: &[&str] = &[
     "gate_vma",
     "vsyscall_mode",
 ];
+/// How long they are.
+const LENGTHS: [bool; 64] = {
+    let (mut lengths, mut index) = ([false; 64], 0);
+    while index < NAMES.len() {
+        lengths[NAMES[index].len()] = true;
+        index += 1;
+    }
+    lengths
+};
 /// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
 const STUB: u64 = 64 << 10;
 
@@ -75,6 +84,11 @@ impl Symbols {
     /// No symbols yet, from `source`.
     pub fn none(source: &str) -> Self {
         Self { path: source.into(), addresses: HashMap::new() }
+    }
+
+    /// Whether any name that is asked for has so many bytes.
+    pub fn ask_for_length(length: usize) -> bool {
+        LENGTHS.get(length).is_some_and(|asked| *asked)
     }
 
     /// Keeps the address of `name`, if it is one of those that are asked for and the first.

@@ -51,12 +51,14 @@ fn places(table: &[u8]) -> Option<Vec<Range<usize>>> {
     (places.len() == TOKENS).then_some(places)
 }
 
-/// Calls `each` with index, letter and name of the first `count` names in `names`: `None` where
+/// Calls `each` with index, letter and name of those of the first `count` names in `names` whose
+/// length is `wanted`: to put a name together takes longer than to see how long it is. `None` where
 /// they end before, or cannot be names; else how many bytes they take.
 pub fn walk_names(
     names: &[u8],
     count: usize,
     tokens: &Tokens,
+    wanted: impl Fn(usize) -> bool,
     mut each: impl FnMut(usize, u8, &[u8]),
 ) -> Option<usize> {
     let (mut rest, mut name) = (names, Vec::with_capacity(LONGEST));
@@ -64,15 +66,14 @@ pub fn walk_names(
         let length = length(&mut rest)?;
         let (bytes, after) = rest.split_at_checked(length)?;
         rest = after;
-        name.clear();
-        for &byte in bytes {
-            name.extend_from_slice(tokens.token(byte));
-            if name.len() > LONGEST + 1 {
-                return None;
-            }
+        let length: usize = bytes.iter().map(|byte| tokens.places[usize::from(*byte)].len()).sum();
+        let length = length.checked_sub(1).filter(|length| *length <= LONGEST)?;
+        if wanted(length) {
+            name.clear();
+            bytes.iter().for_each(|byte| name.extend_from_slice(tokens.token(*byte)));
+            let (&letter, name) = name.split_first()?;
+            each(index, letter, name);
         }
-        let (&letter, name) = name.split_first()?;
-        each(index, letter, name);
     }
     Some(names.len() - rest.len())
 }
@@ -254,13 +255,13 @@ fn names_before(image: &[u8], end: usize, tokens: &Tokens) -> Option<(usize, usi
 fn begins(names: &[u8], tokens: &Tokens) -> bool {
     let mut letters = true;
     let each = |_, letter: u8, _: &[u8]| letters &= LETTERS.contains(&letter);
-    walk_names(names, MARKED, tokens, each).is_some() && letters
+    walk_names(names, MARKED, tokens, |_| true, each).is_some() && letters
 }
 
 /// Whether the names at `start`, whose number stands at `number`, end where their markers follow.
 fn names_end(image: &[u8], number: usize, start: usize, tokens: &Tokens) -> bool {
     let names = image.get(start..).unwrap_or(&[]);
-    let walk = |count| walk_names(names, count, tokens, |_, _, _| ());
+    let walk = |count| walk_names(names, count, tokens, |_| false, |_, _, _| ());
     let count = word(image, number).unwrap_or(0) as usize;
     let Some((marked, end)) = walk(MARKED).zip(walk(count)) else { return false };
     [8, 4].iter().any(|alignment| {
@@ -300,10 +301,16 @@ mod tests {
         let (table, index) = tables();
         let tokens = Tokens::new(&table, &index).unwrap();
         let mut found = Vec::new();
-        let taken = walk_names(names, count, &tokens, |index, letter, name| {
-            let name = String::from_utf8_lossy(name);
-            found.push(format!("{index} {} {name}", letter as char));
-        });
+        let taken = walk_names(
+            names,
+            count,
+            &tokens,
+            |_| true,
+            |index, letter, name| {
+                let name = String::from_utf8_lossy(name);
+                found.push(format!("{index} {} {name}", letter as char));
+            },
+        );
         Some((found, taken?))
     }
 
@@ -380,9 +387,15 @@ mod tests {
         let addresses = tables.addresses(BASE + 0x20_0000)?;
         assert_eq!(addresses, (0..COUNT).map(address).collect::<Vec<_>>());
         let mut first = String::new();
-        walk_names(&image[tables.start_of_names()..], 1, &tables.tokens, |_, _, name| {
-            first = String::from_utf8_lossy(name).into_owned();
-        });
+        walk_names(
+            &image[tables.start_of_names()..],
+            1,
+            &tables.tokens,
+            |_| true,
+            |_, _, name| {
+                first = String::from_utf8_lossy(name).into_owned();
+            },
+        );
         Some(first)
     }
 
