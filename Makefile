@@ -5,6 +5,10 @@
 KERNEL ?=
 export KERNEL
 
+# Of the support matrix only the guests with this in their line, as in CELLS='pc, 8 GiB'.
+CELLS ?=
+export CELLS
+
 # Where `make install` puts things; DESTDIR goes before it, for packages.
 PREFIX ?= /usr/local
 BIN = $(DESTDIR)$(PREFIX)/bin
@@ -20,12 +24,15 @@ PROGRAM := target/release/vmfi
 SHELL_FILES := target/shell
 WRAPPER := target/guest/wrapper
 FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
-	target/fixtures/holder-noid target/fixtures/holder-noid-other
+	target/fixtures/holder-noid target/fixtures/holder-noid-other \
+	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
+# Those of tests/suite/matrix/axes.rs.
+MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 
-.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel bench lint setup \
-	fixtures clean
+.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix bench lint \
+	setup fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
@@ -36,6 +43,7 @@ help:
 	@echo "make test             every test, those on live guests included"
 	@echo "make test-full-size   the solver at the paper's size, 100 x 200 x 100"
 	@echo "make test-plain-kernel  a kernel without BTF and kallsyms, built here (10 min, 3 GB)"
+	@echo "make test-matrix      many kernels, sizes and machine types; writes docs/support-matrix.md (10 min)"
 	@echo "make bench            whole-process times beside a minimal C program"
 	@echo "make lint             formatting and clippy"
 	@echo "KERNEL=PATH           use this guest kernel"
@@ -87,6 +95,17 @@ target/fixtures/holder-noid target/fixtures/holder-noid-other: fixtures/holder/h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(if $(findstring other,$@),-DUNUSED_TEXT) -static -Wl,--build-id=none -o $@ $^
 
+target/fixtures/libown.so.1: fixtures/dynamic/own.c fixtures/dynamic/own.h fixtures/dynamic/own.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -shared -fPIC -Wl,-soname,$(@F) -Wl,--version-script=fixtures/dynamic/own.map -o $@ $<
+
+# At fixed addresses the variables that it uses of its libraries are moved into it; else they stay.
+target/fixtures/dynamic: PIE := -no-pie -fno-pie
+target/fixtures/dynamic-pie: PIE := -pie -fPIC
+target/fixtures/dynamic target/fixtures/dynamic-pie: fixtures/dynamic/dynamic.c target/fixtures/libown.so.1
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(PIE) -o $@ $^ -lm -Wl,-rpath,'$$ORIGIN'
+
 setup:
 	@scripts/setup.sh
 
@@ -110,6 +129,9 @@ test-full-size: target/fixtures/hpccg
 test-plain-kernel: setup build $(FIXTURES)
 	scripts/plain-kernel.sh
 	cargo test --release --locked --test suite plain_kernel -- --ignored
+
+test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
+	cargo test --release --locked --test suite matrix -- --ignored --nocapture
 
 target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)

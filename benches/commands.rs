@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vmfi::cache::Cache;
-use vmfi::guest::{Guest, GuestOptions};
+use vmfi::guest::{Guest, GuestOptions, RamOf};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
 use vmfi::process::tasks;
@@ -95,7 +95,7 @@ impl Bench {
     /// The C program for the place of `receipt`.
     fn peer(&self, receipt: &Value) -> Result<Vec<String>> {
         let options = GuestOptions {
-            memory: self.guest.ram(),
+            memory: RamOf::Path(self.guest.ram()),
             ram_size: None,
             layout: None,
             system_map: None,

@@ -5,8 +5,8 @@ use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::cache::{Cache, Shelf};
 use crate::kernel::{self, Facts, Kernel, KernelError, Layouts, Placement, Symbols, Told};
-use crate::memory::{Access, GuestMemory, MemoryError, RamSource, RegionMap};
-use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout};
+use crate::memory::{self, Access, GuestMemory, MemoryError, RamSource, RegionMap};
+use crate::vmm::{Layout, PalaciosError, PalaciosRam, RamLayout, Vm, VmError};
 use serde::{Deserialize, Serialize};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -18,12 +18,21 @@ const FIRMWARE_RESERVES: u64 = 64 << 20;
 /// How many kernels that are remembered are looked for in RAM that is not.
 const MOST_KNOWN: usize = 8;
 
+/// Where a guest's RAM is.
+#[derive(Clone, Debug)]
+pub enum RamOf {
+    /// In this file, or on this character device.
+    Path(PathBuf),
+    /// Where this VM has it.
+    Vm(Arc<dyn Vm>),
+}
+
 /// What is told about a guest.
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
-    /// The RAM file, or the character device.
-    pub memory: PathBuf,
-    /// Bytes of RAM, where they are not the file's size.
+    /// Where its RAM is.
+    pub memory: RamOf,
+    /// Bytes of RAM, where they are not the file's size. A VM knows how much it has.
     pub ram_size: Option<u64>,
     /// How RAM is laid out; found out where it is not given.
     pub layout: Option<RamLayout>,
@@ -38,36 +47,28 @@ pub struct GuestOptions {
 }
 
 impl GuestOptions {
-    /// What the VMM's list says, where one is named.
-    fn listed(&self) -> Result<Option<PalaciosRam>, PalaciosError> {
+    /// The layout given by itself.
+    fn layout(&self) -> Option<&Layout> {
         match &self.layout {
-            Some(RamLayout::Palacios(list)) => PalaciosRam::read(list, &self.memory).map(Some),
-            _ => Ok(None),
+            Some(RamLayout::Known(layout)) => Some(layout),
+            _ => None,
         }
     }
 
-    /// What `source` is remembered by; `None` where files are given, which count and are looked
-    /// into each time.
-    fn remembered(&self, source: &RamSource) -> Option<String> {
-        let found_out = self.system_map.is_none() && self.layouts.is_none();
-        found_out.then(|| format!("{}, {:?} bytes", source.identity(), self.ram_size))
-    }
-
-    /// Whether RAM may be laid out so.
-    fn allow(&self, layout: &Layout) -> bool {
-        match &self.layout {
-            None => true,
-            Some(RamLayout::Known(given)) => given == layout,
-            Some(RamLayout::Palacios(_)) => false,
-        }
+    /// Whether what is remembered serves: files that are given count, and are looked into each
+    /// time, as is a list of regions.
+    fn may_recall(&self) -> bool {
+        let listed = matches!(self.layout, Some(RamLayout::Palacios(_)));
+        self.system_map.is_none() && self.layouts.is_none() && !listed
     }
 }
 
-/// What is remembered of a RAM source.
+/// What is remembered of a guest's RAM.
 #[derive(Serialize, Deserialize)]
 struct Remembered {
+    /// How it is laid out, and where.
     layout: String,
-    /// The name of its facts.
+    /// The name of its kernel's facts.
     kernel: String,
     placement: Placement,
 }
@@ -108,6 +109,9 @@ pub enum GuestError {
     /// The VMM's list does not tell where it is.
     #[error(transparent)]
     Palacios(#[from] PalaciosError),
+    /// The running VM does not tell where it is.
+    #[error(transparent)]
+    Vm(#[from] VmError),
     /// Its kernel is not understood.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -127,6 +131,11 @@ pub enum GuestError {
         /// What the kernel says.
         proved: Layout,
     },
+    /// Several ways to put the VM's RAM together look right to the kernel.
+    #[error(
+        "the layout {0} is not proved: the VM has several pieces of RAM of equal size, and the guest's kernel does not tell them apart; give --qemu its QMP socket"
+    )]
+    Ambiguous(Layout),
 }
 
 /// A guest whose memory is mapped and whose kernel is understood.
@@ -134,8 +143,7 @@ pub struct Guest {
     memory: Box<dyn GuestMemory>,
     layout: Layout,
     kernel: Kernel,
-    /// What was mapped, where a list told it.
-    listed: Option<PalaciosRam>,
+    keeper: Keeper,
 }
 
 impl Guest {
@@ -149,28 +157,37 @@ impl Guest {
         options: &GuestOptions,
         findings: &mut Findings,
     ) -> Result<Self, GuestError> {
-        let listed = options.listed()?;
-        let memory = listed.as_ref().map_or(options.memory.as_path(), PalaciosRam::source);
-        let source = RamSource::open(memory, options.access)?;
-        if let Some(guest) = Self::recall(options, &source) {
+        let found = FoundRam::of(options)?;
+        if let Some(guest) = Self::recall(options, &found) {
             return Ok(guest);
         }
-        let given = match &options.layout {
-            Some(RamLayout::Known(layout)) => Some(layout.clone()),
-            _ => listed.as_ref().map(PalaciosRam::layout),
-        };
+        let opened = Self::prove(options, &found, findings);
+        // Of a VM that ends meanwhile, whatever was read makes no sense.
+        opened.map_err(|error| found.keeper.still_there().err().unwrap_or(error))
+    }
+
+    fn prove(
+        options: &GuestOptions,
+        ram: &FoundRam,
+        findings: &mut Findings,
+    ) -> Result<Self, GuestError> {
         let symbols = options.system_map.as_deref().map(Symbols::read).transpose()?.map(Arc::new);
         let members = options.layouts.as_deref().map(Layouts::read).transpose()?;
         let known = options.cache.latest(Shelf::Kernels, MOST_KNOWN);
         let told = Told { symbols: symbols.as_ref(), layouts: members.as_ref(), known: &known };
         let mut failed = None;
-        for (layout, regions) in layouts(given.as_ref(), options.ram_size, &source)? {
-            let memory = source.map(regions)?;
-            findings.ram = Some(RamFindings::of(memory.as_ref()));
-            match attempt(memory.as_ref(), &told, given.as_ref(), &layout) {
-                Ok(kernel) => {
-                    let guest = Self { memory, layout, kernel, listed };
-                    guest.remember(options, &source);
+        let mut candidates = ram.candidates.iter();
+        while let Some(candidate) = candidates.next() {
+            match ram.understand(candidate, &told) {
+                Ok(understood) => {
+                    findings.kernel = understood.1.findings();
+                    let rival = |other: &&_| ram.are_rivals(candidate, other);
+                    let fits = |other| ram.also_fits(other, &understood.1);
+                    if candidates.filter(rival).any(fits) {
+                        return Err(GuestError::Ambiguous(candidate.0.clone()));
+                    }
+                    let guest = Self::of(ram, candidate, understood)?;
+                    guest.remember(options, ram, candidate);
                     return Ok(guest);
                 }
                 Err(now) => failed = Some(further(failed, now)),
@@ -179,45 +196,47 @@ impl Guest {
                 break;
             }
         }
-        let none = GuestError::Kernel(KernelError::NoKernel);
-        let Some(failed) = failed else { return Err(none) };
-        let tried = layouts(given.as_ref(), options.ram_size, &source)?.into_iter().next();
-        let memory = tried.filter(|_| failed.by_ram()).map(|(_, regions)| source.map(regions));
-        if let Some(banner) = memory.and_then(|memory| earlier(&*memory.ok()?, &told)) {
-            findings.kernel.banner = Some(banner.clone());
-            return Err(KernelError::OnlyEarlier(banner).into());
-        }
-        findings.kernel = *failed.findings;
-        Err(failed.error)
+        Err(ram.refused(failed, &told, findings))
     }
 
-    /// The guest that was found in `source` last, if it still is there as it was. What is given
-    /// beforehand counts, so it is looked into anew.
-    fn recall(options: &GuestOptions, source: &RamSource) -> Option<Self> {
-        let remembered = options.remembered(source)?;
-        let cached: Remembered = options.cache.recall(Shelf::Sources, &remembered)?;
-        let facts: Facts = options.cache.recall(Shelf::Kernels, &cached.kernel)?;
-        let layout = cached.layout.parse().ok().filter(|layout| options.allow(layout))?;
-        let regions = layout.regions(options.ram_size.or(source.size())?).ok()?;
-        let memory = source.map(regions).ok()?;
-        let kernel = cached.placement.prove(memory.as_ref(), &facts).map_err(GuestError::from);
-        let kernel = kernel.and_then(|kernel| understood(memory.as_ref(), kernel, &layout));
-        let kernel = kernel.inspect_err(|why| log::debug!("what is remembered fails: {why}"));
-        let kernel = kernel.ok()?;
-        log::debug!("kernel: {}, as remembered", kernel.banner);
-        Some(Self { memory, layout, kernel, listed: None })
+    /// The guest whose kernel proves `candidate`, if that is as it was given.
+    fn of(
+        ram: &FoundRam,
+        (layout, _): &Candidate,
+        (memory, kernel): Understood,
+    ) -> Result<Self, GuestError> {
+        let layout = ram.keeper.named(layout, memory.regions());
+        ram.accept(&layout, memory.regions())?;
+        log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
+        Ok(Self { memory, layout, kernel, keeper: ram.keeper.clone() })
+    }
+
+    /// The guest that was found in `ram` last, if it still is there as it was.
+    fn recall(options: &GuestOptions, ram: &FoundRam) -> Option<Self> {
+        let name = options.may_recall().then(|| ram.name())?;
+        let last: Remembered = options.cache.recall(Shelf::Sources, &name)?;
+        let facts: Facts = options.cache.recall(Shelf::Kernels, &last.kernel)?;
+        let mut candidates = ram.candidates.iter();
+        let candidate = candidates.find(|candidate| described(candidate) == last.layout)?;
+        let memory = memory::map(&ram.sources, candidate.1.clone()).ok()?;
+        let kernel = last.placement.prove(memory.as_ref(), &facts).map_err(GuestError::from);
+        let understood = kernel.and_then(|kernel| ram.agreed(candidate, memory, kernel));
+        let guest = understood.and_then(|understood| Self::of(ram, candidate, understood));
+        let guest = guest.inspect_err(|why| log::debug!("what is remembered fails: {why}")).ok()?;
+        log::debug!("kernel: {}, as remembered", guest.kernel.banner);
+        Some(guest)
     }
 
     /// Remembers what was found.
-    fn remember(&self, options: &GuestOptions, source: &RamSource) {
-        let facts = Facts::of(&self.kernel, self.memory());
-        let Some((remembered, facts)) = options.remembered(source).zip(facts) else { return };
-        let (layout, kernel) = (self.layout.to_string(), facts.name());
+    fn remember(&self, options: &GuestOptions, ram: &FoundRam, candidate: &Candidate) {
+        let facts = Facts::of(&self.kernel, self.memory()).filter(|_| options.may_recall());
+        let Some(facts) = facts else { return };
+        let (layout, kernel) = (described(candidate), facts.name());
         if !self.kernel.recalled {
             options.cache.remember(Shelf::Kernels, &kernel, &facts);
         }
         let found = Remembered { layout, kernel, placement: Placement::of(&self.kernel) };
-        options.cache.remember(Shelf::Sources, &remembered, &found);
+        options.cache.remember(Shelf::Sources, &ram.name(), &found);
     }
 
     /// What was found out about it.
@@ -236,10 +255,9 @@ impl Guest {
         &self.layout
     }
 
-    /// Asks the VMM anew, where a list told where RAM lies: an error unless RAM still is where it
-    /// was mapped.
-    pub fn ram_still_there(&self) -> Result<(), PalaciosError> {
-        self.listed.as_ref().map_or(Ok(()), PalaciosRam::still_holds)
+    /// Asks the VMM anew, where one is known: an error unless RAM still is where it was mapped.
+    pub fn ram_still_there(&self) -> Result<(), GuestError> {
+        self.keeper.still_there()
     }
 
     /// The kernel.
@@ -250,6 +268,189 @@ impl Guest {
     /// Memory as the kernel sees it.
     pub fn kernel_memory(&self) -> VirtualMemory<'_> {
         VirtualMemory { memory: self.memory.as_ref(), space: self.kernel.space() }
+    }
+}
+
+/// Who may move or end the guest's RAM.
+#[derive(Clone, Debug)]
+enum Keeper {
+    /// Nobody is known.
+    Nobody,
+    /// A Palacios host, whose list told what was mapped.
+    Palacios(PalaciosRam),
+    /// The VM.
+    Vm(Arc<dyn Vm>),
+}
+
+impl Keeper {
+    fn vm(&self) -> Option<&dyn Vm> {
+        if let Self::Vm(vm) = self { Some(vm.as_ref()) } else { None }
+    }
+
+    fn still_there(&self) -> Result<(), GuestError> {
+        match self {
+            Self::Palacios(list) => Ok(list.still_holds()?),
+            Self::Vm(vm) if !vm.process().still_runs() => {
+                Err(VmError::Ended(vm.process().pid).into())
+            }
+            Self::Nobody | Self::Vm(_) => Ok(()),
+        }
+    }
+
+    /// `layout` by its name, where QEMU told `regions` and a machine type has just these.
+    fn named(&self, layout: &Layout, regions: &RegionMap) -> Layout {
+        let of_vm = matches!(self, Self::Vm(_)) && matches!(layout, Layout::Regions(_));
+        let has_these = |known: &Layout| {
+            known.regions(regions.ram_length()).is_ok_and(|other| same_places(&other, regions))
+        };
+        Layout::tried().filter(|_| of_vm).find(has_these).unwrap_or(layout.clone())
+    }
+}
+
+/// Whether both are the same guest-physical addresses, wherever those lie.
+fn same_places(one: &RegionMap, other: &RegionMap) -> bool {
+    one.runs() == other.runs()
+}
+
+/// RAM that was found, and how it may be laid out.
+struct FoundRam {
+    sources: Vec<RamSource>,
+    candidates: Vec<Candidate>,
+    /// What the user or a list says of the layout.
+    given: Option<Layout>,
+    keeper: Keeper,
+}
+
+/// A way to lay out RAM.
+type Candidate = (Layout, RegionMap);
+/// RAM, and the kernel that proves how it is laid out.
+type Understood = (Box<dyn GuestMemory>, Kernel);
+
+/// What tells `candidate` from others: two may have one name, or the same places.
+fn described((layout, regions): &Candidate) -> String {
+    let sources: Vec<_> = regions.iter().map(|region| region.source.to_string()).collect();
+    format!("{layout}: {regions} of {}", sources.join(","))
+}
+
+impl FoundRam {
+    fn of(options: &GuestOptions) -> Result<Self, GuestError> {
+        let path = match &options.memory {
+            RamOf::Vm(vm) => return Self::of_vm(vm, options),
+            RamOf::Path(path) => path,
+        };
+        let listed = match &options.layout {
+            Some(RamLayout::Palacios(list)) => Some(PalaciosRam::read(list, path)?),
+            _ => None,
+        };
+        let source =
+            RamSource::open(listed.as_ref().map_or(path, PalaciosRam::source), options.access)?;
+        let given = listed.as_ref().map(PalaciosRam::layout).or(options.layout().cloned());
+        let candidates = layouts(given.as_ref(), options.ram_size, &source)?;
+        let keeper = listed.map_or(Keeper::Nobody, Keeper::Palacios);
+        Ok(Self { sources: vec![source], candidates, given, keeper })
+    }
+
+    fn of_vm(vm: &Arc<dyn Vm>, options: &GuestOptions) -> Result<Self, GuestError> {
+        let ram = vm.ram()?;
+        let sources = ram.sources.iter().map(|source| source.open(options.access));
+        let sources = sources.collect::<Result<_, _>>()?;
+        let (given, keeper) = (options.layout().cloned(), Keeper::Vm(Arc::clone(vm)));
+        Ok(Self { sources, candidates: ram.candidates, given, keeper })
+    }
+
+    /// The layout that is proved must be the one given, where one was. What a VM's lies in is the
+    /// VM's affair: there the same places are the same layout.
+    fn accept(&self, proved: &Layout, regions: &RegionMap) -> Result<(), GuestError> {
+        let Some(given) = self.given.as_ref().filter(|given| *given != proved) else {
+            return Ok(());
+        };
+        let of_vm = matches!(self.keeper, Keeper::Vm(_));
+        if of_vm && same_places(&given.regions(regions.ram_length())?, regions) {
+            return Ok(());
+        }
+        Err(GuestError::OtherLayout { given: given.clone(), proved: proved.clone() })
+    }
+
+    /// What RAM is remembered by: where it lies, whose it is, and what was given.
+    fn name(&self) -> String {
+        let sources: Vec<_> = self.sources.iter().map(RamSource::identity).collect();
+        let given = self.given.as_ref().map(|given| format!(", {given}")).unwrap_or_default();
+        let vm = self.keeper.vm().map(|vm| format!(", {:?}", vm.process())).unwrap_or_default();
+        sources.join(", ") + &given + &vm
+    }
+
+    /// The kernel of RAM laid out as `candidate`, which it must prove.
+    fn understand(&self, candidate: &Candidate, told: &Told) -> Result<Understood, Failed> {
+        let memory = memory::map(&self.sources, candidate.1.clone())?;
+        let kernel = Kernel::find(memory.as_ref(), told).map_err(|failure| {
+            // Regions that are given need not be all of the source.
+            let whole = !matches!(self.given, Some(Layout::Regions(_)));
+            let last = failure.whatever_the_layout && whole;
+            Failed { error: missing_ram(failure.error), findings: failure.findings, last }
+        })?;
+        let findings = Box::new(kernel.findings());
+        let agreed = self.agreed(candidate, memory, kernel);
+        agreed.map_err(|error| Failed { error, findings, last: false })
+    }
+
+    /// Why there is no guest, and how far it came.
+    fn refused(&self, failed: Option<Failed>, told: &Told, findings: &mut Findings) -> GuestError {
+        let first = self.candidates.first().map(|(_, regions)| regions.clone());
+        let memory = first.and_then(|regions| memory::map(&self.sources, regions).ok());
+        findings.ram = memory.as_deref().map(RamFindings::of);
+        let Some(failed) = failed else { return KernelError::NoKernel.into() };
+        let memory = memory.filter(|_| failed.by_ram());
+        if let Some(banner) = memory.and_then(|memory| earlier(memory.as_ref(), told)) {
+            findings.kernel.banner = Some(banner.clone());
+            return KernelError::OnlyEarlier(banner).into();
+        }
+        findings.kernel = *failed.findings;
+        failed.error
+    }
+
+    /// The same where `kernel` was found in `memory`.
+    fn agreed(
+        &self,
+        (layout, regions): &Candidate,
+        memory: Box<dyn GuestMemory>,
+        kernel: Kernel,
+    ) -> Result<Understood, GuestError> {
+        let ram = kernel::system_ram(&kernel, memory.as_ref()).map_err(missing_ram)?;
+        if ram.is_empty() {
+            return Err(KernelError::Booting.into());
+        }
+        let used = self.used(regions, &ram);
+        if !agrees(&used, &ram) {
+            return Err(GuestError::LayoutNotProved(layout.clone()));
+        }
+        let memory = if used == *regions { memory } else { memory::map(&self.sources, used)? };
+        Ok((memory, kernel))
+    }
+
+    /// Whether a VM would have the same places of the guest in different places of its own.
+    fn are_rivals(&self, one: &(Layout, RegionMap), other: &(Layout, RegionMap)) -> bool {
+        let of_vm = matches!(self.keeper, Keeper::Vm(_));
+        of_vm && same_places(&one.1, &other.1) && one.1.merged() != other.1.merged()
+    }
+
+    /// Whether RAM laid out as `other` makes as much sense to `kernel`, which was proved already.
+    fn also_fits(&self, other: &(Layout, RegionMap), kernel: &Kernel) -> bool {
+        let Ok(memory) = memory::map(&self.sources, other.1.clone()) else { return false };
+        let ram = kernel::system_ram(kernel, memory.as_ref());
+        let agreed = ram.is_ok_and(|ram| agrees(&self.used(&other.1, &ram), &ram));
+        agreed && kernel.also_in(memory.as_ref())
+    }
+
+    /// Those of `regions` that the kernel, to whom `ram` is RAM, uses. A VM may have more: video
+    /// memory, or a DIMM that nobody has put to use.
+    fn used(&self, regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> RegionMap {
+        let touches =
+            |range: &RangeInclusive<Gpa>, start, end| *range.start() < end && *range.end() >= start;
+        match self.keeper {
+            Keeper::Vm(_) => regions
+                .only(|region| ram.iter().any(|range| touches(range, region.gpa, region.end()))),
+            _ => regions.clone(),
+        }
     }
 }
 
@@ -292,60 +493,17 @@ impl Failed {
     }
 }
 
+impl From<MemoryError> for Failed {
+    fn from(error: MemoryError) -> Self {
+        Self { error: error.into(), findings: Box::default(), last: false }
+    }
+}
+
 /// The banner of the guest's own kernel, where the one that proves itself in `memory` is an earlier
 /// guest's, and the own one does not tell its symbols.
 fn earlier(memory: &dyn GuestMemory, told: &Told) -> Option<String> {
     let kernel = Kernel::find(memory, told).ok().filter(|_| told.symbols.is_none())?;
     kernel::outlived(memory, &kernel)
-}
-
-/// The kernel in `memory`, which is laid out as `layout` if that is proved.
-fn attempt(
-    memory: &dyn GuestMemory,
-    told: &Told,
-    given: Option<&Layout>,
-    layout: &Layout,
-) -> Result<Kernel, Failed> {
-    let kernel = Kernel::find(memory, told).map_err(|failure| {
-        // Regions that are given need not be all of the source.
-        let last = failure.whatever_the_layout && !matches!(layout, Layout::Regions(_));
-        Failed { error: missing_ram(failure.error), findings: failure.findings, last }
-    })?;
-    let findings = Box::new(kernel.findings());
-    let understood = understood(memory, kernel, layout);
-    let understood = understood.and_then(|kernel| accept(given, layout).map(|()| kernel));
-    understood.map_err(|error| {
-        let last = matches!(error, GuestError::OtherLayout { .. });
-        Failed { error, findings, last }
-    })
-}
-
-/// The layout that is proved must be the one given, where one was.
-fn accept(given: Option<&Layout>, proved: &Layout) -> Result<(), GuestError> {
-    match given {
-        Some(given) if given != proved => {
-            let (given, proved) = (given.clone(), proved.clone());
-            Err(GuestError::OtherLayout { given, proved })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `kernel`, if the layout agrees with what it has for RAM.
-fn understood(
-    memory: &dyn GuestMemory,
-    kernel: Kernel,
-    layout: &Layout,
-) -> Result<Kernel, GuestError> {
-    let ram = kernel::system_ram(&kernel, memory).map_err(missing_ram)?;
-    if ram.is_empty() {
-        return Err(KernelError::Booting.into());
-    }
-    if !agrees(memory.regions(), &ram) {
-        return Err(GuestError::LayoutNotProved(layout.clone()));
-    }
-    log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
-    Ok(kernel)
 }
 
 /// A kernel whose proved page tables lead out of RAM has more of it than we were given.
@@ -372,12 +530,11 @@ fn agrees(regions: &RegionMap, ram: &[RangeInclusive<Gpa>]) -> bool {
 }
 
 /// The error of the layout that came further: one whose kernel was found tells more, and the first
-/// of those is the one given; one that is proved tells most.
+/// of those is the one given.
 fn further(before: Option<Failed>, now: Failed) -> Failed {
     let of_kernel = |failed: &Failed| matches!(failed.error, GuestError::Kernel(_));
-    let other = |failed: &Failed| matches!(failed.error, GuestError::OtherLayout { .. });
     match before {
-        Some(before) if !other(&now) && (of_kernel(&now) || !of_kernel(&before)) => {
+        Some(before) if of_kernel(&now) || !of_kernel(&before) => {
             Failed { last: now.last, ..before }
         }
         _ => now,
@@ -427,6 +584,7 @@ mod tests {
             (0..region.length).step_by(BLOCK as usize).map(|into| Region {
                 gpa: Gpa(region.gpa.0 + into),
                 length: BLOCK.min(region.length - into),
+                source: region.source,
                 offset: region.offset + into,
             })
         });

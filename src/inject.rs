@@ -2,11 +2,11 @@
 
 use crate::address::{Gpa, Gva};
 use crate::fault::Fault;
+use crate::guest::GuestError;
 use crate::memory::{GuestMemory, MemoryError, WORD};
 use crate::process::{self, ProcessError};
 use crate::site::{Site, SiteError, Verdict};
 use crate::victim::VictimMemory;
-use crate::vmm::PalaciosError;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub enum InjectError {
     Memory(#[from] MemoryError),
     /// RAM is not where it was mapped.
     #[error(transparent)]
-    Palacios(#[from] PalaciosError),
+    Guest(#[from] GuestError),
     /// The process ended, or runs another program now.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -273,7 +273,7 @@ fn receipt(
         before,
         after,
         read_back,
-        atomic: words(site).len() == 1,
+        atomic: words(site).len() == 1 && victim.guest.memory().atomic(site.start().gpa),
         seed: order.seed,
         time: jiff::Timestamp::now().to_string(),
         monotonic_ns: now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64,
@@ -288,7 +288,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn image() -> Image {
-        let region = Region { gpa: Gpa(0), length: 0x4000, offset: 0 };
+        let region = Region { gpa: Gpa(0), length: 0x4000, source: 0, offset: 0 };
         let image = Image::new(RegionMap::new(vec![region]).unwrap());
         image.write(Gpa(0x0ff0), &(0x10..0x40).collect::<Vec<u8>>()).unwrap();
         image

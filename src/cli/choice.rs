@@ -1,17 +1,13 @@
 //! Which of a guest's processes is the victim: of a wrapper's descendants, the only one that has
 //! the symbol. Launchers such as a shell or mpirun stand between the two.
 
-use crate::address::Gva;
 use crate::guest::Guest;
 use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::process::{ProcessError, ProcessTree, Task, executable, still_runs, tasks};
 use crate::site::SiteError;
-use crate::symbols::{ElfFile, MapFile};
-use crate::victim::{self, Program, Victim, VictimError, VictimMemory};
+use crate::victim::{Files, Place, Victim, VictimError, VictimMemory};
 use anyhow::Context;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// How often a victim that is changing is looked at.
@@ -31,46 +27,61 @@ pub struct Choice {
     pub preferred: Option<i32>,
     /// Whether `pid` is the victim's own.
     pub direct: bool,
-    /// Where its symbols are.
-    pub symbols: Symbols,
-}
-
-/// Where a victim's symbols are.
-pub enum Symbols {
-    /// In this file, read once for all that is looked at.
-    File(Rc<Program>),
-    /// In the program, a file of this folder.
-    Folder(PathBuf),
-    /// In the program as the guest has it, or else a file of the current folder.
-    Guest,
 }
 
 /// The victim, and where it has the symbol asked for.
 pub struct Found<'g> {
     /// The victim.
     pub victim: Victim<'g>,
-    /// The symbol's address.
-    pub symbol: Gva,
-    /// Its bytes; 0 where that is not known.
-    pub size: u64,
+    /// The symbol's place.
+    pub place: Place,
 }
 
 impl Choice {
-    /// Finds the victim that has `symbol`, proves its program, and has `work` done with it.
+    /// Finds the victim that has `symbol` in `files`, proves its program, and has `work` done with
+    /// it.
+    pub fn with_victim<T>(
+        &self,
+        guest: &Guest,
+        files: &Files,
+        symbol: &str,
+        work: impl Fn(&Found) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let look = Look { guest, files, symbol };
+        self.looking_again(guest, |candidates| {
+            self.find(&look, candidates).and_then(|found| work(&found))
+        })
+    }
+
+    /// Finds the only process that could be meant, and has `work` done with its memory.
+    pub fn with_memory<T>(
+        &self,
+        guest: &Guest,
+        work: impl Fn(&VictimMemory) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.looking_again(guest, |candidates| {
+            let Some(only) = candidates.only() else {
+                let children = candidates.all.iter().map(|one| named(&one.task)).collect();
+                return Err(ProcessError::Which { pid: self.pid, children }.into());
+            };
+            work(&VictimMemory::open(guest, only.task.clone())?)
+        })
+    }
+
+    /// Does `attempt` with the processes that could be meant.
     ///
     /// The victim runs on meanwhile. Where it ends, forks or calls exec under our eyes, what we
     /// see is neither the old program nor the new one; so a failure that this could explain is
     /// looked at again before it is believed.
-    pub fn with_victim<T>(
+    fn looking_again<T>(
         &self,
         guest: &Guest,
-        symbol: &str,
-        work: impl Fn(&Found) -> anyhow::Result<T>,
+        attempt: impl Fn(&Candidates) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let first = self.candidates(guest)?;
         let mut candidates = first.clone();
         for _ in 1..TRIES {
-            match self.find(guest, &candidates, symbol).and_then(|found| work(&found)) {
+            match attempt(&candidates) {
                 Err(error) if may_pass(&error) => log::debug!("looking again: {error:#}"),
                 done => return done,
             }
@@ -79,8 +90,7 @@ impl Choice {
             std::thread::sleep(PAUSE);
             candidates = self.candidates(guest)?;
         }
-        let done = self.find(guest, &candidates, symbol).and_then(|found| work(&found));
-        match (done, first.only(), candidates.only()) {
+        match (attempt(&candidates), first.only(), candidates.only()) {
             (Err(error), Some(first), Some(now)) if may_pass(&error) => {
                 if now.task.mm != first.task.mm {
                     return Err(ProcessError::Replaced(now.task.pid).into());
@@ -114,18 +124,13 @@ impl Choice {
         Ok(Candidates { wrapper_exe: executable(guest, wrapper)?, all })
     }
 
-    fn find<'g>(
-        &self,
-        guest: &'g Guest,
-        candidates: &Candidates,
-        symbol: &str,
-    ) -> anyhow::Result<Found<'g>> {
+    fn find<'g>(&self, look: &Look<'g, '_>, candidates: &Candidates) -> anyhow::Result<Found<'g>> {
         if let Some(only) = candidates.only() {
-            return self.look(guest, candidates, only, symbol);
+            return look.at(candidates, only);
         }
         let (mut found, mut missed) = (Vec::new(), None);
         for candidate in &candidates.all {
-            match self.look(guest, candidates, candidate, symbol) {
+            match look.at(candidates, candidate) {
                 Ok(one) if Some(candidate.task.pid) == self.preferred => return Ok(one),
                 Ok(one) => found.push(one),
                 // One that is just becoming something else may have the symbol in a moment.
@@ -133,66 +138,42 @@ impl Choice {
                 Err(error) => missed = Some(more_telling(missed, error)),
             }
         }
-        let named = |found: &Found| {
-            let task = &found.victim.memory.task;
-            (task.pid, task.comm.clone())
-        };
-        let children: Vec<_> = found.iter().map(named).collect();
+        // A launcher has libraries too, and often the same.
+        if found.iter().any(|one| one.place.of_program) {
+            found.retain(|one| one.place.of_program);
+        }
+        let children: Vec<_> = found.iter().map(|one| named(&one.victim.memory.task)).collect();
         match (found.pop(), missed) {
             (Some(only), _) if children.len() == 1 => Ok(only),
             (None, Some(missed)) => {
-                let (pid, count) = (self.pid, candidates.all.len());
+                let (pid, count, symbol) = (self.pid, candidates.all.len(), look.symbol);
                 Err(missed)
                     .context(format!("none of wrapper {pid}'s {count} descendants has '{symbol}'"))
             }
             _ => Err(ProcessError::SeveralChildren { pid: self.pid, children }.into()),
         }
     }
+}
 
-    /// Proves the program of `task` and looks for `symbol` in it.
-    fn look<'g>(
-        &self,
-        guest: &'g Guest,
-        candidates: &Candidates,
-        candidate: &Candidate,
-        symbol: &str,
-    ) -> anyhow::Result<Found<'g>> {
-        let memory = VictimMemory::open(guest, candidate.task.clone())?;
+/// What is looked for, and where.
+struct Look<'g, 'a> {
+    guest: &'g Guest,
+    files: &'a Files,
+    symbol: &'a str,
+}
+
+impl<'g> Look<'g, '_> {
+    /// Proves the program of `candidate` and looks for the symbol in it.
+    fn at(&self, candidates: &Candidates, candidate: &Candidate) -> anyhow::Result<Found<'g>> {
+        let memory = VictimMemory::open(self.guest, candidate.task.clone())?;
         let exe = memory.executable()?;
         if candidates.wrapper_exe.as_ref() == Some(&exe) && !candidate.launches {
             // Between fork and exec the child is a copy of the wrapper.
             return Err(ProcessError::NotStarted(candidate.task.pid).into());
         }
-        let program = self.symbols.open(&memory, &exe)?;
-        let victim = Victim::open(memory, program)?;
-        let (symbol, size) = victim.symbol(symbol)?;
-        Ok(Found { victim, symbol, size })
-    }
-}
-
-impl Symbols {
-    /// In `program`, a file or a folder, where it is given.
-    pub fn of_program(program: Option<&Path>) -> Result<Self, VictimError> {
-        Ok(match program {
-            Some(folder) if folder.is_dir() => Self::Folder(folder.to_owned()),
-            Some(file) => Self::File(Rc::new(Program::Elf(ElfFile::read(file)?))),
-            None => Self::Guest,
-        })
-    }
-
-    /// In the map file at `path`.
-    pub fn of_map(path: &Path) -> Result<Self, VictimError> {
-        Ok(Self::File(Rc::new(Program::Map(MapFile::read(path)?))))
-    }
-
-    /// The file for the program of `memory`, which the guest knows as `exe`.
-    fn open(&self, memory: &VictimMemory, exe: &str) -> Result<Rc<Program>, VictimError> {
-        let program = match self {
-            Self::File(program) => return Ok(Rc::clone(program)),
-            Self::Folder(folder) => victim::in_folder(folder, exe)?,
-            Self::Guest => victim::of_guest(memory, exe)?,
-        };
-        Ok(Rc::new(Program::Elf(program)))
+        let victim = Victim::open(memory, self.files)?;
+        let place = victim.symbol(self.symbol)?;
+        Ok(Found { victim, place })
     }
 }
 
@@ -210,6 +191,11 @@ struct Candidate {
     launches: bool,
 }
 
+/// A process's id and its name.
+fn named(task: &Task) -> (i32, String) {
+    (task.pid, task.comm.clone())
+}
+
 impl Candidates {
     fn only(&self) -> Option<&Candidate> {
         if let [only] = self.all.as_slice() { Some(only) } else { None }
@@ -225,7 +211,11 @@ fn lacks_symbol(error: &anyhow::Error) -> bool {
 /// Of two processes that lack the symbol, the one whose program at least was found tells more.
 fn more_telling(before: Option<anyhow::Error>, now: anyhow::Error) -> anyhow::Error {
     let found = |error: &anyhow::Error| {
-        matches!(error.downcast_ref(), Some(VictimError::Symbol(_) | VictimError::Outside { .. }))
+        let error = error.downcast_ref();
+        error.is_some_and(|error| {
+            let symbol = matches!(error, VictimError::Symbol(_) | VictimError::NoSymbol { .. });
+            symbol || matches!(error, VictimError::Outside { .. })
+        })
     };
     match before {
         Some(before) if found(&before) || !found(&now) => before,
@@ -241,11 +231,13 @@ fn may_pass(error: &anyhow::Error) -> bool {
             InjectError::Site(_) | InjectError::Process(_) | InjectError::MovedBefore(_)
         )
     });
-    let victim = error
-        .downcast_ref::<VictimError>()
-        .is_some_and(|error| !matches!(error, VictimError::Symbol(_) | VictimError::OutOfSpace(_)));
-    let process = error
-        .downcast_ref::<ProcessError>()
-        .is_some_and(|error| !matches!(error, ProcessError::SeveralChildren { .. }));
+    let victim = error.downcast_ref().is_some_and(|error| match error {
+        VictimError::NoSymbol { loading, .. } | VictimError::NoLibrary { loading, .. } => *loading,
+        VictimError::SeveralLibraries { .. } => false,
+        error => !matches!(error, VictimError::Symbol(_) | VictimError::OutOfSpace(_)),
+    });
+    let process = error.downcast_ref::<ProcessError>().is_some_and(|error| {
+        !matches!(error, ProcessError::SeveralChildren { .. } | ProcessError::Which { .. })
+    });
     inject || victim || process || error.is::<SiteError>() || error.is::<KernelError>()
 }

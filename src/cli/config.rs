@@ -85,8 +85,9 @@ fn option<'a>(command: &'a Command, name: &str) -> Result<&'a Arg, String> {
 fn default(option: &Arg, name: &str, value: &Value, file: &Path) -> Result<OsString, String> {
     let text = text(option, name, value)?;
     check(option, name, &text)?;
-    Ok(match (option.get_value_hint(), file.parent()) {
-        (ValueHint::AnyPath, Some(folder)) => folder.join(text).into(),
+    // What may be a path or a number, as a process id, is no path when it is a number.
+    Ok(match (option.get_value_hint(), file.parent(), value) {
+        (ValueHint::AnyPath, Some(folder), Value::String(_)) => folder.join(text).into(),
         _ => text.into(),
     })
 }

@@ -14,5 +14,18 @@ pub struct NoWrapper(pub String);
 
 /// No RAM source was named.
 #[derive(Debug, thiserror::Error)]
-#[error("no guest RAM given: give -m the file that the VMM maps, or set VMFI_MEMORY")]
-pub struct NoMemory;
+pub enum NoMemory {
+    /// And no VM runs.
+    #[error(
+        "no guest RAM given, and no VM runs here: give -m the file that the VMM maps, or set VMFI_MEMORY, or start the guest"
+    )]
+    NoVm,
+    /// The list of a Palacios host tells of several.
+    #[error("--ram-layout palacios goes with -m, or VMFI_MEMORY: the VM's device")]
+    NoDevice,
+}
+
+/// No VM runs; the empty list has been printed.
+#[derive(Debug, thiserror::Error)]
+#[error("no VM runs here: no process qemu-system-... with RAM; start the guest")]
+pub struct NoVm;

@@ -1,6 +1,6 @@
 //! Exit codes, and the one line on standard error that goes with each.
 
-use super::error::{NoMemory, NoWrapper, UsageError};
+use super::error::{NoMemory, NoVm, NoWrapper, UsageError};
 use crate::fault::SetError;
 use crate::guest::GuestError;
 use crate::inject::InjectError;
@@ -10,7 +10,7 @@ use crate::process::ProcessError;
 use crate::site::SiteError;
 use crate::symbols::SymbolError;
 use crate::victim::VictimError;
-use crate::vmm::PalaciosError;
+use crate::vmm::{PalaciosError, VmError};
 use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -105,16 +105,16 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(victim(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(inject(error))
-    } else if let Some(error) = cause.downcast_ref() {
-        Some(palacios(error))
     } else if cause.is::<SiteError>() {
         Some(REFUSED)
     } else if cause.is::<KernelError>() {
         Some(KERNEL)
     } else if cause.is::<SymbolError>() {
         Some(SYMBOL)
-    } else if cause.is::<MemoryError>() || cause.is::<NoMemory>() {
+    } else if cause.is::<MemoryError>() || cause.is::<VmError>() || cause.is::<NoMemory>() {
         Some(RAM)
+    } else if cause.is::<NoVm>() {
+        Some(PROCESS)
     } else {
         None
     }
@@ -124,6 +124,7 @@ fn guest(error: &GuestError) -> u8 {
     match error {
         GuestError::Kernel(KernelError::Diagnosed(what)) if what.is_of_ram() => RAM,
         GuestError::Kernel(_) => KERNEL,
+        GuestError::Palacios(error) => palacios(error),
         _ => RAM,
     }
 }
@@ -156,7 +157,7 @@ fn inject(error: &InjectError) -> u8 {
         InjectError::Site(_) => REFUSED,
         InjectError::Process(error) => process(error),
         InjectError::Memory(_) => RAM,
-        InjectError::Palacios(error) => palacios(error),
+        InjectError::Guest(error) => guest(error),
         _ => CHANGED,
     }
 }
@@ -168,9 +169,11 @@ mod tests {
     #[test]
     fn moved_ram_is_a_change_and_a_list_of_no_use_is_no_ram() {
         let no_vm = || PalaciosError::NoVm("/list".into());
-        assert_eq!(code(&PalaciosError::Moved.into()), CHANGED);
-        assert_eq!(code(&InjectError::from(PalaciosError::Moved).into()), CHANGED);
-        assert_eq!(code(&InjectError::from(no_vm()).into()), RAM);
+        let moved = || GuestError::from(PalaciosError::Moved);
+        assert_eq!(code(&moved().into()), CHANGED);
+        assert_eq!(code(&InjectError::from(moved()).into()), CHANGED);
+        assert_eq!(code(&InjectError::from(GuestError::from(no_vm())).into()), RAM);
         assert_eq!(code(&GuestError::from(no_vm()).into()), RAM);
+        assert_eq!(code(&GuestError::from(VmError::Ended(1)).into()), RAM);
     }
 }

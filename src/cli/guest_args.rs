@@ -1,13 +1,15 @@
 //! The options of every command that looks at a guest.
 
-use super::error::NoMemory;
-use super::number::{parse_layout, parse_size};
+use super::error::{NoMemory, UsageError};
+use super::number::{parse_layout, parse_size, parse_vm};
 use crate::cache::Cache;
-use crate::guest::{Findings, Guest, GuestOptions};
+use crate::guest::{Findings, Guest, GuestOptions, RamOf};
 use crate::memory::Access;
-use crate::vmm::RamLayout;
-use clap::Args;
+use crate::vmm::{self, RamLayout, VmError, VmTarget};
 use clap::builder::FalseyValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueHint};
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -16,6 +18,9 @@ pub struct GuestArgs {
     /// Guest RAM: the file or character device that the VMM exports
     #[arg(short, long, global = true, env = "VMFI_MEMORY", value_name = "PATH")]
     memory: Option<PathBuf>,
+    /// A running QEMU instead, by its process id or its QMP socket [default: the only VM that runs here]
+    #[arg(long, global = true, env = "VMFI_QEMU", value_name = "PID or SOCKET", value_parser = parse_vm, value_hint = ValueHint::AnyPath)]
+    qemu: Option<VmTarget>,
     /// Its size where it is not the file's (512M, 2G)
     #[arg(long, global = true, env = "VMFI_RAM_SIZE", value_name = "SIZE", value_parser = parse_size)]
     ram_size: Option<u64>,
@@ -64,9 +69,49 @@ impl GuestArgs {
     }
 
     fn options(&self, access: Access, cache: Cache) -> anyhow::Result<GuestOptions> {
-        let memory = self.memory.clone().ok_or(NoMemory)?;
+        let memory = self.ram()?;
         let (ram_size, layout) = (self.ram_size, self.ram_layout.clone());
         let (system_map, layouts) = (self.system_map.clone(), self.layouts.clone());
         Ok(GuestOptions { memory, ram_size, layout, system_map, layouts, access, cache })
+    }
+
+    /// The RAM that is named, or else that of the only VM.
+    fn ram(&self) -> anyhow::Result<RamOf> {
+        if let Some(path) = &self.memory {
+            return Ok(RamOf::Path(path.clone()));
+        }
+        if let Some(RamLayout::Palacios(_)) = self.ram_layout {
+            return Err(NoMemory::NoDevice.into());
+        }
+        let vm = match &self.qemu {
+            Some(target) => vmm::find(target)?,
+            None => vmm::only().map_err(|error| match error {
+                VmError::None => anyhow::Error::from(NoMemory::NoVm),
+                error => error.into(),
+            })?,
+        };
+        log::debug!("RAM: of the VM {vm}");
+        Ok(RamOf::Vm(vm))
+    }
+
+    /// Of `-m` and `--qemu` keeps the one that counts: the command line beats the environment beats
+    /// the file.
+    pub fn settle(&mut self, matches: &ArgMatches) -> Result<(), UsageError> {
+        let rank = |name| match matches.value_source(name) {
+            Some(ValueSource::CommandLine) => 3,
+            Some(ValueSource::EnvVariable) => 2,
+            Some(_) => 1,
+            None => 0,
+        };
+        match rank("memory").cmp(&rank("qemu")) {
+            Ordering::Greater => self.qemu = None,
+            Ordering::Less => self.memory = None,
+            Ordering::Equal if self.qemu.is_none() => {}
+            Ordering::Equal => {
+                let what = "-m and --qemu are two ways to name a guest: give one of them";
+                return Err(UsageError(what.to_owned()));
+            }
+        }
+        Ok(())
     }
 }

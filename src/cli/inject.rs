@@ -13,6 +13,7 @@ use crate::guest::Guest;
 use crate::inject::{Injection, Receipt, hex, inject};
 use crate::memory::Access;
 use crate::site::Verdict;
+use crate::victim::Files;
 use anyhow::Context;
 use clap::Args;
 
@@ -24,7 +25,7 @@ const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
 pub struct InjectArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol to write at
+    /// The symbol to write at, or LIBRARY:SYMBOL
     symbol: String,
     /// The value, decimal or 0x; may be negative
     #[arg(value_parser = number::parse, allow_hyphen_values = true, required_unless_present = "random", conflicts_with = "random")]
@@ -80,28 +81,30 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
         dry_run: args.dry_run,
     };
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
-    inject_into(&guest, &args.victim.choice(guest_args)?, &order, json)
+    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
+    inject_into(&guest, &choice, &files, &order, json)
 }
 
 /// Finds the victim, injects, and prints the receipt.
 pub fn inject_into(
     guest: &Guest,
     choice: &Choice,
+    files: &Files,
     order: &Order,
     json: bool,
 ) -> anyhow::Result<()> {
-    let (receipt, size) = choice.with_victim(guest, order.symbol, |found| {
+    let (receipt, size) = choice.with_victim(guest, files, order.symbol, |found| {
         let injection = Injection {
             pid: choice.pid,
             symbol: order.symbol,
             offset: order.offset,
-            gva: at_offset(order.symbol, found.symbol, order.offset)?,
+            gva: at_offset(order.symbol, found.place.gva, order.offset)?,
             fault: order.fault.clone(),
             seed: order.seed,
             verdict: order.verdict,
             dry_run: order.dry_run,
         };
-        Ok((inject(&found.victim.memory, &injection)?, found.size))
+        Ok((inject(&found.victim.memory, &injection)?, found.place.size))
     })?;
     warn_outside(order.symbol, size, order.offset, receipt.size);
     let printed = if json { output::json(&receipt) } else { output::text(&shown(&receipt)) };

@@ -10,7 +10,7 @@
 //! block tells the child; the task list does for a wrapper that has none, such as the paper's.
 //! Where the guest is comes from the same options, variables and file as for `vmfi`.
 
-use super::choice::{Choice, Symbols};
+use super::choice::Choice;
 use super::error::UsageError;
 use super::inject::{Order, inject_into};
 use super::list::{self, ListArgs};
@@ -21,11 +21,9 @@ use crate::guest::Guest;
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, tasks};
 use crate::site::Verdict;
-use crate::symbols::MapFile;
-use crate::victim::{Program, Victim, VictimMemory, told_child};
+use crate::victim::{Files, Victim, VictimMemory, told_child};
 use clap::{Args, Parser};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 /// Lists the wrappers in a guest, or injects a fault into a wrapper's child
 #[derive(Parser)]
@@ -105,6 +103,10 @@ impl CommandLine for Kmem {
         Some(&self.guest)
     }
 
+    fn guest_mut(&mut self) -> &mut GuestArgs {
+        &mut self.guest
+    }
+
     fn output(&self) -> &OutputArgs {
         &self.output
     }
@@ -163,17 +165,16 @@ fn run(
         // A launcher is no victim, so what it has started counts too.
         preferred: told(&guest, args, &guest_args.wrapper_name)?,
         direct: false,
-        symbols: Symbols::of_map(args.victim_map)?,
     };
-    inject_into(&guest, &choice, &order, json)
+    inject_into(&guest, &choice, &Files::of_map(args.victim_map)?, &order, json)
 }
 
 /// The child that the wrapper tells of, where it tells.
 fn told(guest: &Guest, args: &Arguments, wrapper_name: &str) -> anyhow::Result<Option<i32>> {
     let tree = ProcessTree::new(tasks(guest)?);
     let task = tree.wrapper(args.wrapper, wrapper_name)?.clone();
-    let map = Program::Map(MapFile::read(args.wrapper_map)?);
-    let wrapper = Victim::open(VictimMemory::open(guest, task)?, Rc::new(map))?;
+    let map = Files::of_map(args.wrapper_map)?;
+    let wrapper = Victim::open(VictimMemory::open(guest, task)?, &map)?;
     match told_child(&wrapper)? {
         Some(0) => Err(ProcessError::NoChild(args.wrapper).into()),
         child => Ok(child),

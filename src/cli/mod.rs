@@ -6,9 +6,11 @@ mod config;
 mod error;
 mod exit;
 mod guest_args;
+mod guests;
 mod inject;
 mod kmem;
 mod list;
+mod maps;
 mod number;
 mod output;
 mod probe;
@@ -56,7 +58,9 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
+    Guests(guests::GuestsArgs),
     Profile(profile::ProfileArgs),
     Cache(cache::CacheArgs),
     #[command(subcommand, hide = true)]
@@ -84,6 +88,8 @@ fn name() -> &'static str {
 trait CommandLine: CommandFactory + FromArgMatches {
     /// Where the guest is; none where no guest is looked at.
     fn guest(&self) -> Option<&GuestArgs>;
+    /// The same, to settle what contradicts itself.
+    fn guest_mut(&mut self) -> &mut GuestArgs;
     /// What is printed.
     fn output(&self) -> &OutputArgs;
     /// Does what it says.
@@ -114,14 +120,20 @@ fn parse_and_run<T: CommandLine>() -> anyhow::Result<()> {
     }
 }
 
-fn parse<T: CommandLine>(command: clap::Command) -> Result<T, clap::Error> {
+fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
     let matches = config::without_empty_variables(command).try_get_matches()?;
-    T::from_arg_matches(&matches)
+    let mut line = T::from_arg_matches(&matches)?;
+    line.guest_mut().settle(&matches)?;
+    Ok(line)
 }
 
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
         (!matches!(self.command, Command::Shell(_))).then_some(&self.guest)
+    }
+
+    fn guest_mut(&mut self) -> &mut GuestArgs {
+        &mut self.guest
     }
 
     fn output(&self) -> &OutputArgs {
@@ -134,7 +146,9 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
+            Command::Guests(args) => guests::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Cache(args) => cache::run(args, json),
             Command::Shell(command) => shell::run(command, Self::command()),

@@ -4,7 +4,7 @@ use super::error::UsageError;
 use crate::address::Gpa;
 use crate::fault::Bounds;
 use crate::memory::{Region, RegionMap};
-use crate::vmm::{Layout, PALACIOS_LIST, RamLayout};
+use crate::vmm::{Layout, PALACIOS_LIST, RamLayout, VmTarget};
 
 /// A whole number, decimal or 0x, with an optional sign.
 pub fn parse(text: &str) -> Result<i128, String> {
@@ -25,6 +25,14 @@ pub fn parse(text: &str) -> Result<i128, String> {
 pub fn parse_pid(text: &str) -> Result<i32, String> {
     let pid = parse(text).ok().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid >= 0);
     pid.ok_or_else(|| format!("'{text}' is no process id"))
+}
+
+/// A VM: the process id of its VMM, or the path of the socket at which that answers.
+pub fn parse_vm(text: &str) -> Result<VmTarget, String> {
+    match text.chars().all(|letter| letter.is_ascii_digit()) {
+        true => parse_pid(text).map(VmTarget::Pid),
+        false => Ok(VmTarget::Socket(text.into())),
+    }
 }
 
 /// A whole number of at most 64 bits, without a sign.
@@ -76,6 +84,7 @@ fn parse_region(text: &str) -> Result<Region, String> {
     Ok(Region {
         gpa: Gpa(parse_place(gpa)?),
         length: parse_size(length)?,
+        source: 0,
         offset: parse_place(offset)?,
     })
 }

@@ -15,8 +15,8 @@ use super::output;
 use super::steps::{self, End, Outcome, Step, signed};
 use crate::guest::{Findings, Guest};
 use crate::kernel::release;
-use crate::process::{ProcessTree, Task, executable, tasks};
-use crate::victim::{self, VictimError, VictimMemory};
+use crate::process::{ProcessTree, Task, tasks};
+use crate::victim::{Files, Victim, VictimError, VictimMemory};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -184,9 +184,8 @@ impl Probe {
 
 /// Where the symbols of the program that `task` runs are had from.
 fn symbols_of(guest: &Guest, task: &Task) -> Result<String, VictimError> {
-    let exe = executable(guest, task)?.unwrap_or_default();
     let memory = VictimMemory::open(guest, task.clone())?;
-    Ok(victim::of_guest(&memory, &exe)?.path().display().to_string())
+    Ok(Victim::open(memory, &Files::of_program(None)?)?.symbols_from())
 }
 
 /// What is there may be lost only if it is a map itself: a mistyped name could be guest RAM's.

@@ -21,7 +21,7 @@ const DEFAULT_SIZE: u64 = 8;
 pub struct ReadArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol to read at
+    /// The symbol to read at, or LIBRARY:SYMBOL
     symbol: String,
     /// How many bytes [default: the symbol's size]
     #[arg(value_parser = number::parse, allow_hyphen_values = true)]
@@ -35,10 +35,11 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
     let asked = args.num_bytes.map(size).transpose()?;
     let offset = number::offset(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
-    let choice = args.victim.choice(guest_args)?;
-    let (site, bytes) = choice.with_victim(&guest, &args.symbol, |found| {
-        let own = if found.size == 0 { DEFAULT_SIZE } else { found.size.min(LIMIT) };
-        let gva = at_offset(&args.symbol, found.symbol, offset)?;
+    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
+    let (site, bytes) = choice.with_victim(&guest, &files, &args.symbol, |found| {
+        let size = found.place.size;
+        let own = if size == 0 { DEFAULT_SIZE } else { size.min(LIMIT) };
+        let gva = at_offset(&args.symbol, found.place.gva, offset)?;
         let memory = &found.victim.memory;
         let site = Site::locate(memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
         let bytes = inject::read(guest.memory(), &site)?;

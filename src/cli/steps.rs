@@ -5,6 +5,7 @@ use super::error::NoMemory;
 use crate::guest::{Findings, GuestError};
 use crate::kernel::{self, Diagnosis, KernelError};
 use crate::process::ProcessError;
+use crate::vmm::VmError;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -133,6 +134,8 @@ pub fn end(error: &anyhow::Error) -> Option<End> {
         if cause.is::<NoMemory>() {
             Some((Step::Ram, GIVE_RAM))
         } else if let Some(error) = cause.downcast_ref() {
+            Some((Step::Ram, of_vm(error)))
+        } else if let Some(error) = cause.downcast_ref() {
             Some(of_guest(error))
         } else if cause.is::<ProcessError>() {
             Some((Step::Tasks, "try again"))
@@ -144,6 +147,7 @@ pub fn end(error: &anyhow::Error) -> Option<End> {
 }
 
 const GIVE_RAM: &str = "give -m the file or the device that the VMM maps as the guest's RAM";
+const GIVE_SOCKET: &str = "give --qemu the VM's QMP socket";
 const GIVE_SYMBOLS: &str =
     "copy /proc/kallsyms in the guest, as root, and give the copy with --system-map";
 const GIVE_LAYOUTS: &str =
@@ -154,12 +158,22 @@ const WAIT: &str = "try again when the guest has booted";
 fn of_guest(error: &GuestError) -> (Step, &'static str) {
     match error {
         GuestError::Memory(_) | GuestError::Palacios(_) => (Step::Ram, GIVE_RAM),
+        GuestError::Vm(error) => (Step::Ram, of_vm(error)),
+        GuestError::Ambiguous(_) => (Step::RamLayout, GIVE_SOCKET),
         GuestError::MissingRam(_) => (Step::RamLayout, GIVE_SIZE),
         GuestError::LayoutNotProved(_) => {
             (Step::RamLayout, "give --ram-layout and --ram-size as the VM has them")
         }
         GuestError::OtherLayout { .. } => (Step::RamLayout, "leave --ram-layout out"),
         GuestError::Kernel(error) => of_kernel(error),
+    }
+}
+
+fn of_vm(error: &VmError) -> &'static str {
+    match error {
+        VmError::NotPermitted { .. } => "run vmfi as the user who runs the VM, or as root",
+        VmError::RamNotFound { .. } | VmError::TooManyWays { .. } => GIVE_SOCKET,
+        _ => "choose one of those that 'vmfi guests' lists, and give its process id with --qemu",
     }
 }
 

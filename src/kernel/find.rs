@@ -84,7 +84,7 @@ mod tests {
     /// Blocks of RAM need not start where kernels may be loaded.
     #[test]
     fn a_banner_is_hit_once_in_whatever_blocks_it_lies() {
-        let region = |gpa: u64, length| Region { gpa: Gpa(gpa), length, offset: gpa };
+        let region = |gpa: u64, length| Region { gpa: Gpa(gpa), length, source: 0, offset: gpa };
         let blocks = vec![region(0, 0x30_0000), region(0x30_0000, 0x1000), region(0x30_1000, 4096)];
         let image = Image::new(RegionMap::new(blocks).unwrap());
         for at in [0x2f_0000, 0x2f_fff8, 0x30_0ffc] {

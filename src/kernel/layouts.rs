@@ -36,6 +36,59 @@ pub struct Layouts {
     pub resource: ResourceLayout,
     /// The page cache; none where the kernel keeps it otherwise than known.
     pub page_cache: Option<PageCacheLayout>,
+    /// What /proc/PID/maps shows beside the mappings themselves.
+    pub shown: ShownLayout,
+}
+
+/// What /proc/PID/maps shows of a mapping beside its place; each part none where the layouts do
+/// not tell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShownLayout {
+    /// Which mappings are heap and stack.
+    pub heap: Option<HeapLayout>,
+    /// Device and number of a mapped file.
+    pub inode: Option<InodeLayout>,
+    /// The kernel's own mappings, such as the vdso.
+    pub special: Option<SpecialLayout>,
+    /// `dentry.d_hash.pprev`: null once the file was removed.
+    pub hashed: Option<u64>,
+}
+
+/// Where heap and stack are, in `struct mm_struct`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeapLayout {
+    /// `start_brk`, where the heap starts.
+    pub start: u64,
+    /// `brk`, where it ends.
+    pub end: u64,
+    /// `start_stack`, an address in the stack.
+    pub stack: u64,
+}
+
+/// A file on its file system.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InodeLayout {
+    /// `file.f_inode`; before 3.9 `dentry.d_inode` (commit dd37978c50bc).
+    pub of_file: Option<u64>,
+    /// `dentry.d_inode`.
+    pub of_dentry: u64,
+    /// `inode.i_ino`.
+    pub number: u64,
+    /// `inode.i_sb`.
+    pub file_system: u64,
+    /// `super_block.s_dev`.
+    pub device: u64,
+}
+
+/// `struct vm_special_mapping`, since 3.16 (commit a62c34bd2a8a).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpecialLayout {
+    /// `vm_area_struct.vm_ops`.
+    pub operations: u64,
+    /// `vm_area_struct.vm_private_data`.
+    pub data: u64,
+    /// `vm_special_mapping.name`.
+    pub name: u64,
 }
 
 /// How the page cache is kept.
@@ -57,6 +110,17 @@ pub struct PageCacheLayout {
     pub page_size: u64,
     /// The number in its file of a folio's first page.
     pub page_index: u64,
+    /// What tells that a page is not being read in; none where the layouts do not tell.
+    pub uptodate: Option<FlagLayout>,
+}
+
+/// A flag of `struct page`, whose numbers move from kernel to kernel.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct FlagLayout {
+    /// `page.flags`.
+    pub flags: u64,
+    /// The bit there.
+    pub mask: u64,
 }
 
 /// `struct task_struct`.
@@ -263,8 +327,39 @@ impl Layouts {
                 child: at("resource", "child")?,
             },
             page_cache: page_cache(types).ok(),
+            shown: ShownLayout {
+                heap: heap(types).ok(),
+                inode: inode(types).ok(),
+                special: special(types).ok(),
+                hashed: at("dentry", "d_hash.pprev").ok(),
+            },
         })
     }
+}
+
+fn heap(types: &dyn TypeSource) -> Result<HeapLayout, TypesError> {
+    let at = |path| types.member("mm_struct", path).map(|member| member.offset);
+    Ok(HeapLayout { start: at("start_brk")?, end: at("brk")?, stack: at("start_stack")? })
+}
+
+fn inode(types: &dyn TypeSource) -> Result<InodeLayout, TypesError> {
+    let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+    Ok(InodeLayout {
+        number: at("inode", "i_ino")?,
+        file_system: at("inode", "i_sb")?,
+        device: at("super_block", "s_dev")?,
+        of_dentry: at("dentry", "d_inode")?,
+        of_file: at("file", "f_inode").ok(),
+    })
+}
+
+fn special(types: &dyn TypeSource) -> Result<SpecialLayout, TypesError> {
+    let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+    Ok(SpecialLayout {
+        name: at("vm_special_mapping", "name")?,
+        operations: at("vm_area_struct", "vm_ops")?,
+        data: at("vm_area_struct", "vm_private_data")?,
+    })
 }
 
 fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
@@ -328,7 +423,17 @@ fn page_cache(types: &dyn TypeSource) -> Result<PageCacheLayout, TypesError> {
         page_size: types.member("page", WHOLE)?.size.max(1),
         // Folios since 5.16 (commit 7b230db3b8d3).
         page_index: either(at("folio", "index"), || at("page", "index"))?,
+        uptodate: page_flag(types, "PG_uptodate").ok(),
     })
+}
+
+fn page_flag(types: &dyn TypeSource, name: &str) -> Result<FlagLayout, TypesError> {
+    let flags = types.member("page", "flags")?.offset;
+    let missing =
+        || TypesError::NoMember { structure: "pageflags".to_owned(), member: name.to_owned() };
+    let bit = u32::try_from(types.enumerator("pageflags", name)?).ok();
+    let mask = bit.and_then(|bit| 1u64.checked_shl(bit)).ok_or_else(missing)?;
+    Ok(FlagLayout { flags, mask })
 }
 
 fn mm(types: &dyn TypeSource) -> Result<MmLayout, TypesError> {

@@ -20,8 +20,9 @@ pub use error::KernelError;
 pub use facts::{Facts, Placement};
 pub use findings::{Failure, Findings};
 pub use layouts::{
-    DentryLayout, FileLayout, Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout,
-    PageCacheLayout, TaskLayout, ThreadsLayout, VmaLayout,
+    DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts, MapleLayout,
+    MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, ShownLayout, SpecialLayout,
+    TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use resources::system_ram;
 pub use search::{Rejected, outlived};
@@ -79,6 +80,13 @@ impl Kernel {
             None => search.look_for_any(told.known),
         }
         Ok(search.conclude(told.symbols)?.logged())
+    }
+
+    /// Whether it proves itself in `memory` just as well, which is the same RAM put together in
+    /// another way. Its page tables name its one place, so it needs not be looked for.
+    pub fn also_in(&self, memory: &dyn GuestMemory) -> bool {
+        let proved = Self::prove(memory, &self.symbols, self.located, Some(&self.layouts));
+        proved.is_ok_and(|other| other.banner == self.banner)
     }
 
     fn prove(

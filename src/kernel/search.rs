@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// An idle kernel may stop its tick for some seconds.
 const LONGEST_STILL: Duration = Duration::from_secs(5);
-/// How long a clock is watched of a kernel that is not proved anyway.
+/// How long a clock is watched of a kernel that cannot be used anyway.
 const STILL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 /// More notes than there are: a live one and stale copies. Hostile ones could be in each page.
@@ -28,11 +28,31 @@ pub struct Rejected {
     pub why: String,
 }
 
+/// A kernel that is proved, and what its clock said when it was.
+struct Proved {
+    kernel: Kernel,
+    clock: Option<u64>,
+    at: Instant,
+}
+
+impl Proved {
+    fn new(kernel: Kernel, memory: &dyn GuestMemory) -> Self {
+        Self { clock: kernel.clock(memory).ok(), at: Instant::now(), kernel }
+    }
+
+    /// Whether its clock has gone on since.
+    fn ticks(&self, memory: &dyn GuestMemory) -> bool {
+        let now = self.kernel.clock(memory).ok();
+        let both = self.clock.zip(now);
+        both.is_some_and(|(first, now)| ticked(first, now, self.at.elapsed()))
+    }
+}
+
 /// What was found until now.
 pub struct Search<'m> {
     memory: &'m dyn GuestMemory,
     layouts: Option<&'m Layouts>,
-    proved: Vec<Kernel>,
+    proved: Vec<Proved>,
     rejected: Vec<Rejected>,
     failed: Option<Failure>,
     /// The kernels of the rejected that are where they should be.
@@ -49,14 +69,17 @@ impl<'m> Search<'m> {
     }
 
     /// Tries the kernels that are `known`, then every other one that tells its symbols: those that
-    /// left a note first. What an earlier guest left may be among them all, so each note must be a
-    /// proved kernel's, or is looked into.
+    /// left a note first, until there is one whose clock ticks. What an earlier guest left may be
+    /// among them all, so each note must be a proved kernel's, or is looked into.
     pub fn look_for_any(&mut self, known: &[Facts]) {
         known.iter().for_each(|facts| self.look_for_known(facts));
-        for note in VmCoreInfo::all(self.memory).iter().take(MOST_NOTES) {
-            if !self.proved.iter().any(|kernel| kernel.wrote(note)) {
-                let own = own_symbols::of_note(self.memory, note);
-                own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+        let (memory, mut tried) = (self.memory, 0);
+        for notes in VmCoreInfo::from_top(memory) {
+            for note in &notes {
+                tried += usize::from(tried < MOST_NOTES && self.look_into(note));
+            }
+            if self.ticking().is_some() {
+                return;
             }
         }
         if self.proved.is_empty() {
@@ -75,6 +98,21 @@ impl<'m> Search<'m> {
         let own = own_symbols::at_digits(self.memory, &sights.digits);
         self.sights = Some(sights);
         own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+    }
+
+    /// Tries the kernel that wrote `note`; whether that is not a proved one.
+    fn look_into(&mut self, note: &VmCoreInfo) -> bool {
+        let known = self.proved.iter().any(|proved| proved.kernel.wrote(note));
+        if !known {
+            let own = own_symbols::of_note(self.memory, note);
+            own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
+        }
+        !known
+    }
+
+    /// Which of the kernels that are proved has a clock that ticks.
+    fn ticking(&self) -> Option<usize> {
+        self.proved.iter().position(|proved| proved.ticks(self.memory))
     }
 
     /// Tries every place in RAM that may hold the kernel of `facts`. That it is not there is what
@@ -117,9 +155,9 @@ impl<'m> Search<'m> {
 
     /// Keeps a kernel that is proved; it may have shown in several ways.
     fn keep(&mut self, kernel: Kernel) {
-        let same = |other: &Kernel| other.located.banner == kernel.located.banner;
+        let same = |other: &Proved| other.kernel.located.banner == kernel.located.banner;
         if !self.proved.iter().any(same) {
-            self.proved.push(kernel);
+            self.proved.push(Proved::new(kernel, self.memory));
         }
     }
 
@@ -147,9 +185,9 @@ impl<'m> Search<'m> {
             1 => 0,
             _ => self.alive().map_err(Failure::at_once)?,
         };
-        let mut kernel = self.proved.swap_remove(index);
+        let mut kernel = self.proved.swap_remove(index).kernel;
         for other in self.proved {
-            let what = format!("a kernel with its banner at {}", other.located.banner);
+            let what = format!("a kernel with its banner at {}", other.kernel.located.banner);
             let why = "its clock stands still: it is an earlier guest's".to_owned();
             log::debug!("rejected: {what}: {why}");
             self.rejected.push(Rejected { what, why });
@@ -193,12 +231,17 @@ impl<'m> Search<'m> {
         still.then(|| other.clone())
     }
 
-    /// Which of the kernels has a clock that ticks.
+    /// Waits until the clock of one of the kernels ticks.
     fn alive(&self) -> Result<usize, KernelError> {
-        let clocks = || self.proved.iter().map(|kernel| kernel.clock(self.memory).ok());
-        let (one, other) = (&self.proved[0].located, &self.proved[1].located);
-        let several = KernelError::Several(one.banner, other.banner);
-        first_to_tick(clocks, LONGEST_STILL).ok_or(several)
+        let started = Instant::now();
+        while started.elapsed() < LONGEST_STILL {
+            if let Some(index) = self.ticking() {
+                return Ok(index);
+            }
+            sleep(PAUSE);
+        }
+        let banner = |index: usize| self.proved[index].kernel.located.banner;
+        Err(KernelError::Several(banner(0), banner(1)))
     }
 }
 

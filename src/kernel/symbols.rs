@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Every symbol that is asked for.
-const NAMES: [&str; 12] = [
+const NAMES: &[&str] = &[
     "_text",
     "linux_banner",
     "init_top_pgt",
@@ -22,6 +22,9 @@ const NAMES: [&str; 12] = [
     "__stop_BTF",
     "__start_notes",
     "__stop_notes",
+    "special_mapping_vmops",
+    "gate_vma",
+    "vsyscall_mode",
 ];
 /// Shorter than a kernel's symbol table: Debian's packages hold a stub of 83 bytes.
 const STUB: u64 = 64 << 10;
@@ -60,7 +63,7 @@ impl From<Symbols> for Kept {
 impl Symbols {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, KernelError> {
-        let (addresses, length) = first_addresses(path, &NAMES)?;
+        let (addresses, length) = first_addresses(path, NAMES)?;
         let path = path.to_owned();
         if length < STUB && !addresses.contains_key("linux_banner") {
             return Err(KernelError::Stub { path, length });

@@ -13,6 +13,8 @@ const PAGE: u64 = 4096;
 const HEADER: &[u8] = b"\x0b\0\0\0";
 const NAME: &[u8] = b"\0\0\0\0VMCOREINFO\0\0";
 const TEXT: usize = 24;
+/// Pages that are looked at together.
+const BATCH: usize = 4096;
 
 /// The lines of one note.
 pub struct VmCoreInfo {
@@ -22,18 +24,33 @@ pub struct VmCoreInfo {
 }
 
 impl VmCoreInfo {
-    /// Every note in RAM. Reads the start of each page that the host backs.
+    /// Every note in RAM, those of some MiB at a time, from the top on: the kernel allocates its
+    /// note early, and so mostly high. Reads the start of each page that the host backs.
+    pub fn from_top(memory: &dyn GuestMemory) -> impl Iterator<Item = Vec<Self>> {
+        let runs = memory.backed().into_iter().rev();
+        let pages = runs.flat_map(|run| (run.start.0 / PAGE..run.end.0.div_ceil(PAGE)).rev());
+        let mut pages = pages.map(|page| Gpa(page * PAGE));
+        std::iter::from_fn(move || {
+            let batch: Vec<_> = pages.by_ref().take(BATCH).collect();
+            (!batch.is_empty()).then(|| Self::among(memory, &batch))
+        })
+    }
+
+    /// Every note in RAM.
     pub fn all(memory: &dyn GuestMemory) -> Vec<Self> {
-        let pages = memory.backed().into_iter();
-        let pages = pages.flat_map(|run| (run.start.0..run.end.0).step_by(PAGE as usize));
-        pages.filter_map(|page| Self::read(memory, Gpa(page)).ok().flatten()).collect()
+        Self::from_top(memory).flatten().collect()
+    }
+
+    /// The notes that start one of `pages`.
+    fn among(memory: &dyn GuestMemory, pages: &[Gpa]) -> Vec<Self> {
+        // One load tells that nearly every page holds none.
+        let words = memory.load_each(pages);
+        let starts = |word: u64| word.to_le_bytes()[..4] == *HEADER;
+        let hits = pages.iter().zip(words).filter(|(_, word)| word.is_some_and(starts));
+        hits.filter_map(|(page, _)| Self::read(memory, *page).ok().flatten()).collect()
     }
 
     fn read(memory: &dyn GuestMemory, at: Gpa) -> Result<Option<Self>, MemoryError> {
-        // One load tells that nearly every page holds none.
-        if memory.load(at)?.to_le_bytes()[..4] != *HEADER {
-            return Ok(None);
-        }
         let mut page = [0; PAGE as usize];
         memory.read(at, &mut page)?;
         let (header, text) = page.split_at(TEXT);
@@ -91,7 +108,7 @@ mod tests {
     use crate::memory::{Image, Region, RegionMap};
 
     fn image(notes: &[(u64, &[u8])]) -> Image {
-        let region = Region { gpa: Gpa(0), length: 0x8000, offset: 0 };
+        let region = Region { gpa: Gpa(0), length: 0x8000, source: 0, offset: 0 };
         let image = Image::new(RegionMap::new(vec![region]).unwrap());
         for (at, text) in notes {
             let header = [&[11, 0, 0, 0][..], &(text.len() as u32).to_le_bytes(), NAME].concat();
@@ -103,17 +120,19 @@ mod tests {
     #[test]
     fn every_note_is_found() {
         let text = b"OSRELEASE=6.1.0\nSYMBOL(_stext)=ffffffff81000000\nNUMBER(phys_base)=-4096\n";
-        let notes = VmCoreInfo::all(&image(&[(0x1000, text), (0x5000, b"x"), (0x6008, text)]));
-        assert_eq!(notes.iter().map(|note| note.at.0).collect::<Vec<_>>(), [0x1000, 0x5000]);
-        assert_eq!(notes[0].symbol("_stext"), Some(0xffff_ffff_8100_0000));
-        assert_eq!(notes[0].number("phys_base"), Some(-4096));
-        assert_eq!((notes[0].symbol("_text"), notes[1].number("phys_base")), (None, None));
+        let image = image(&[(0x1000, text), (0x5000, b"x"), (0x6008, text)]);
+        let notes: Vec<_> = VmCoreInfo::from_top(&image).flatten().collect();
+        assert_eq!(notes.iter().map(|note| note.at.0).collect::<Vec<_>>(), [0x5000, 0x1000]);
+        assert_eq!(notes[1].symbol("_stext"), Some(0xffff_ffff_8100_0000));
+        assert_eq!(notes[1].number("phys_base"), Some(-4096));
+        assert_eq!((notes[1].symbol("_text"), notes[0].number("phys_base")), (None, None));
     }
 
     #[test]
     fn a_hostile_length_ends_with_the_page() {
         let hostile = image(&[(0x7000, b"SYMBOL(a)=12")]);
         hostile.write(Gpa(0x7004), &[0xff; 4]).unwrap();
-        assert_eq!(VmCoreInfo::all(&hostile)[0].number("a"), None);
+        let notes = VmCoreInfo::from_top(&hostile).flatten();
+        assert_eq!(notes.map(|note| note.number("a")).collect::<Vec<_>>(), [None]);
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const QEMU: &str = "qemu-system-x86_64";
+const QMP: &str = "qmp";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Begins the line that tells how a command ended.
 const STATUS: &str = "vmfi-lab-end ";
@@ -31,6 +32,21 @@ wait $qemu
 rm -rf "$0"
 "#;
 
+/// What a guest's RAM lies in on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ram {
+    /// A shared file, [`LabGuest::ram`].
+    File,
+    /// A shared file without a name.
+    Memfd,
+    /// QEMU's own memory, as it is where nothing is asked for.
+    Private,
+    /// QEMU's own memory, in two pieces of equal size, one for each of two NUMA nodes.
+    TwoNodes,
+    /// QEMU's own memory, and so many MiB more of it as a DIMM.
+    WithDimm(u64),
+}
+
 /// How a guest is made.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -38,9 +54,13 @@ pub struct Setup {
     pub kernel: PathBuf,
     /// MiB of RAM.
     pub ram_mib: u64,
+    /// What it lies in.
+    pub ram: Ram,
+    /// Whether QEMU answers at the QMP socket [`LabGuest::qmp`].
+    pub qmp: bool,
     /// CPUs.
     pub cpus: u32,
-    /// QEMU's machine type.
+    /// QEMU's machine type, and more of it after a comma.
     pub machine: &'static str,
     /// Five-level page tables, where the kernel can.
     pub five_levels: bool,
@@ -62,6 +82,8 @@ impl Setup {
         Self {
             kernel: kernel.to_owned(),
             ram_mib: 512,
+            ram: Ram::File,
+            qmp: false,
             cpus: 1,
             machine: "q35",
             five_levels: true,
@@ -132,9 +154,24 @@ impl LabGuest {
         Ok(Self { qemu, stdin, console, folder, accel })
     }
 
-    /// The file that is the guest's RAM.
+    /// The file that is the guest's RAM, where that is [in one](Ram::File).
     pub fn ram(&self) -> PathBuf {
         self.folder.path().join("ram")
+    }
+
+    /// The QMP socket, where there is one.
+    pub fn qmp(&self) -> PathBuf {
+        self.folder.path().join(QMP)
+    }
+
+    /// The process id of QEMU itself.
+    pub fn qemu_pid(&self) -> Result<i32, LabError> {
+        let supervisor = self.qemu.id();
+        let children =
+            std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
+        let children = children.map_err(host("cannot look for QEMU's process"))?;
+        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        first.ok_or_else(|| LabError::Ended("it has no process".to_owned()))
     }
 
     /// The process group of QEMU on the host.
@@ -278,7 +315,6 @@ fn folder(ram_mib: u64) -> Result<TempDir, LabError> {
 
 fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
     let levels = if setup.five_levels { "" } else { ",la57=off" };
-    let ram = folder.join("ram");
     // A session of its own: the terminal's Ctrl-C is not meant for it.
     let mut command = Command::new("setsid");
     if !setup.outlives_us {
@@ -289,14 +325,8 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
     command
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
         .args(["-accel", accel.name(), "-cpu", &format!("max{levels}")])
-        .args(["-machine", &format!("{},memory-backend=ram", setup.machine)])
-        .args(["-m", &format!("{}M", setup.ram_mib), "-smp", &setup.cpus.to_string()])
-        .arg("-object")
-        .arg(format!(
-            "memory-backend-file,id=ram,size={}M,mem-path={},share=on",
-            setup.ram_mib,
-            ram.display()
-        ))
+        .args(ram(setup, folder))
+        .args(["-smp", &setup.cpus.to_string()])
         .arg("-kernel")
         .arg(&setup.kernel)
         .arg("-initrd")
@@ -305,6 +335,10 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
         .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
         .arg("-serial")
         .arg(format!("file:{}", folder.join("ttyS1").display()));
+    if setup.qmp {
+        let socket = folder.join(QMP);
+        command.args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);
+    }
     if let Some((file, mib)) = &setup.shared {
         let file = file.display();
         command
@@ -313,4 +347,42 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
             .args(["-device", "ivshmem-plain,memdev=shared"]);
     }
     command
+}
+
+/// What tells QEMU of the machine and its RAM.
+fn ram(setup: &Setup, folder: &Path) -> Vec<String> {
+    let (machine, mib) = (setup.machine, setup.ram_mib);
+    let file = folder.join("ram");
+    let one = |kind: String| {
+        let machine = format!("{machine},memory-backend=ram");
+        let backend = format!("memory-backend-{kind},id=ram,size={mib}M,share=on");
+        vec![
+            "-machine".to_owned(),
+            machine,
+            "-m".to_owned(),
+            format!("{mib}M"),
+            "-object".to_owned(),
+            backend,
+        ]
+    };
+    let words = match setup.ram {
+        Ram::File => return one(format!("file,mem-path={}", file.display())),
+        Ram::Memfd => return one("memfd".to_owned()),
+        Ram::Private => format!("-m {mib}M"),
+        Ram::TwoNodes => {
+            let half = mib / 2;
+            let node = |id| {
+                format!(
+                    "-object memory-backend-ram,id=node{id},size={half}M -numa node,memdev=node{id}"
+                )
+            };
+            format!("-m {mib}M {} {}", node(0), node(1))
+        }
+        Ram::WithDimm(more) => format!(
+            "-m {mib}M,slots=1,maxmem={}M -object memory-backend-ram,id=more,size={more}M \
+             -device pc-dimm,memdev=more",
+            mib + more
+        ),
+    };
+    ["-machine", machine].into_iter().chain(words.split(' ')).map(str::to_owned).collect()
 }

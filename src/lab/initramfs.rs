@@ -5,6 +5,7 @@ use cpio::newc;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const EXECUTABLE: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
@@ -50,6 +51,28 @@ impl Initramfs {
         Ok(self)
     }
 
+    /// Adds the host's program `from` as `to`, with the loader and the libraries that `ldd` tells of
+    /// it: each where the host has it, but those beside the program beside it too.
+    pub fn copy_with_libraries(&mut self, from: &Path, to: &str) -> Result<&mut Self, LabError> {
+        let told = Command::new("ldd").arg(from).output().map_err(host("cannot run ldd"))?;
+        let own = (from.parent(), Path::new(to).parent());
+        for library in libraries(&String::from_utf8_lossy(&told.stdout)) {
+            let library = Path::new(library);
+            let place = match (own, library.file_name()) {
+                ((Some(beside), Some(folder)), Some(name)) if library.parent() == Some(beside) => {
+                    folder.join(name)
+                }
+                _ => library.to_owned(),
+            };
+            let place = place.to_string_lossy();
+            let there = Path::new(place.trim_start_matches('/'));
+            if !self.files.iter().any(|(path, _)| path == there) {
+                self.copy(library, &place)?;
+            }
+        }
+        self.copy(from, to)
+    }
+
     /// Adds lines of shell that run before the console is served.
     pub fn script(&mut self, lines: &str) -> &mut Self {
         self.script.push_str(lines);
@@ -83,6 +106,15 @@ impl Initramfs {
     }
 }
 
+/// The paths in what `ldd` prints: `NAME => PATH (ADDRESS)`, or of the loader `PATH (ADDRESS)`.
+fn libraries(told: &str) -> impl Iterator<Item = &str> {
+    told.lines().filter_map(|line| {
+        let (place, _) = line.rsplit_once(" (")?;
+        let path = place.rsplit(" => ").next()?.trim();
+        path.starts_with('/').then_some(path)
+    })
+}
+
 fn entry(archive: &mut Vec<u8>, path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let name = path.to_string_lossy();
     let mut writer = newc::Builder::new(&name).mode(mode).write(archive, bytes.len() as u32);
@@ -93,6 +125,16 @@ fn entry(archive: &mut Vec<u8>, path: &Path, mode: u32, bytes: &[u8]) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_ldd_prints() {
+        let told = "\tlinux-vdso.so.1 (0x00007ffe1d5f2000)\n\
+                    \tlibown.so.1 => /opt/my app/libown.so.1 (0x00007f1b)\n\
+                    \tlibgone.so => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f1c)\n";
+        let paths: Vec<_> = libraries(told).collect();
+        assert_eq!(paths, ["/opt/my app/libown.so.1", "/lib64/ld-linux-x86-64.so.2"]);
+        assert_eq!(libraries("\tnot a dynamic executable\n").count(), 0);
+    }
 
     #[test]
     fn folders_come_before_their_files() {

@@ -1,4 +1,4 @@
-//! Throw-away guests under QEMU: an initramfs built in memory, a shared RAM file, a root shell on
+//! Throw-away guests under QEMU: an initramfs built in memory, RAM of any kind, a root shell on
 //! the console. Whatever happens, nothing stays behind but what was asked for.
 
 mod accel;
@@ -7,7 +7,7 @@ mod guest;
 mod initramfs;
 
 pub use accel::Accel;
-pub use guest::{Detached, LabGuest, Setup};
+pub use guest::{Detached, LabGuest, Ram, Setup};
 pub use initramfs::Initramfs;
 
 use std::path::PathBuf;

@@ -80,7 +80,12 @@ mod tests {
     fn device(regions: &[(u64, u64)]) -> MappedDevice {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x10000).unwrap();
-        let region = |&(gpa, offset): &(u64, u64)| Region { gpa: Gpa(gpa), length: 0x2000, offset };
+        let region = |&(gpa, offset): &(u64, u64)| Region {
+            gpa: Gpa(gpa),
+            length: 0x2000,
+            source: 0,
+            offset,
+        };
         let regions = RegionMap::new(regions.iter().map(region).collect()).unwrap();
         MappedDevice::map(Path::new("device"), &file, Access::Write, regions).unwrap()
     }

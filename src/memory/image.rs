@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn reads_back_what_was_written() {
-        let regions = vec![Region { gpa: Gpa(0x1000), length: 0x1000, offset: 0 }];
+        let regions = vec![Region { gpa: Gpa(0x1000), length: 0x1000, source: 0, offset: 0 }];
         let image = Image::new(RegionMap::new(regions).unwrap());
         image.write(Gpa(0x1005), b"across two words").unwrap();
         let mut bytes = [0; 18];
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn exchanges_only_what_was_expected() {
-        let regions = vec![Region { gpa: Gpa(0), length: 0x1000, offset: 0 }];
+        let regions = vec![Region { gpa: Gpa(0), length: 0x1000, source: 0, offset: 0 }];
         let image = Image::new(RegionMap::new(regions).unwrap());
         assert_eq!(image.compare_exchange(Gpa(8), 1, 2).unwrap(), Err(0));
         assert_eq!(image.compare_exchange(Gpa(8), 0, 2).unwrap(), Ok(()));

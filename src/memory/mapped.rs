@@ -239,7 +239,7 @@ mod tests {
     /// The file at `path`, from guest-physical 0 on.
     fn mapped(path: &Path, access: Access) -> Box<dyn GuestMemory> {
         let source = RamSource::open(path, access).unwrap();
-        let region = Region { gpa: Gpa(0), length: source.size().unwrap(), offset: 0 };
+        let region = Region { gpa: Gpa(0), length: source.size().unwrap(), source: 0, offset: 0 };
         source.map(RegionMap::new(vec![region]).unwrap()).unwrap()
     }
 
@@ -296,8 +296,8 @@ mod tests {
         let (_folder, path) = sparse();
         let source = RamSource::open(&path, Access::Read).unwrap();
         let (length, data) = (0x1000, 8 << 20);
-        let before = Region { gpa: Gpa(0), length, offset: 0 };
-        let after = Region { gpa: Gpa(length), length, offset: data };
+        let before = Region { gpa: Gpa(0), length, source: 0, offset: 0 };
+        let after = Region { gpa: Gpa(length), length, source: 0, offset: data };
         let memory = source.map(RegionMap::new(vec![before, after]).unwrap()).unwrap();
         let mut bytes = [1; 7];
         memory.read(Gpa(length - 2), &mut bytes).unwrap();
@@ -308,7 +308,7 @@ mod tests {
     fn regions_must_fit_the_file() {
         let (_folder, path) = sparse();
         let source = RamSource::open(&path, Access::Read).unwrap();
-        let region = Region { gpa: Gpa(0), length: 64 << 20, offset: 0x1000 };
+        let region = Region { gpa: Gpa(0), length: 64 << 20, source: 0, offset: 0x1000 };
         let regions = RegionMap::new(vec![region]).unwrap();
         assert!(matches!(source.map(regions), Err(MemoryError::TooSmall { .. })));
     }

@@ -1,8 +1,9 @@
 //! Guest-physical memory as seen from the host.
 //!
-//! [`GuestMemory`] is the one interface. [`RamSource`] maps that of a live guest, a file or a
-//! character device; [`Image`] serves the tests. Neither ever hands out a Rust slice of RAM: the guest writes it meanwhile, so bytes are
-//! copied out, and words are loaded and exchanged atomically.
+//! [`GuestMemory`] is the one interface. [`RamSource`] maps that of a live guest, a file, a
+//! character device or the memory of a process, and [`map`] that of several; [`Image`] serves the
+//! tests. None ever hands out a Rust slice of RAM: the guest writes it meanwhile, so bytes are copied
+//! out, and words are loaded and exchanged, atomically where RAM can be mapped.
 //!
 //! This is the only room with `unsafe`.
 
@@ -11,11 +12,14 @@ mod device;
 mod image;
 #[allow(unsafe_code)]
 mod mapped;
+mod parts;
+mod process;
 mod region;
 mod source;
 
 pub use buffer::Buffer;
 pub use image::Image;
+pub use parts::map;
 pub use region::{Region, RegionMap};
 pub use source::RamSource;
 
@@ -53,6 +57,12 @@ pub enum MemoryError {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// The process whose memory it is runs no more.
+    #[error("the VM of process {pid} has ended; nothing more can be read or written")]
+    Ended {
+        /// Its process id.
+        pid: i32,
     },
     /// The RAM source is neither a file nor a character device.
     #[error(
@@ -138,6 +148,12 @@ pub trait GuestMemory: Sync {
     /// Loads the aligned little-endian word at `at`, all of it at one instant.
     fn load(&self, at: Gpa) -> Result<u64, MemoryError>;
 
+    /// Loads each of the aligned words at `at`, all those that can be: for thousands of them, which
+    /// may be had at once where each by itself is a call.
+    fn load_each(&self, at: &[Gpa]) -> Vec<Option<u64>> {
+        at.iter().map(|at| self.load(*at).ok()).collect()
+    }
+
     /// Replaces the aligned word at `at` by `new` if it is `current`, at one instant; otherwise
     /// gives what it is instead as the inner error.
     fn compare_exchange(
@@ -146,6 +162,12 @@ pub trait GuestMemory: Sync {
         current: u64,
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError>;
+
+    /// Whether the word at `at` is really loaded and exchanged at one instant. Where RAM is another
+    /// process's own memory, it is not.
+    fn atomic(&self, _at: Gpa) -> bool {
+        true
+    }
 
     /// The parts of RAM that the host backs with memory, in ascending order. All else is zero.
     /// All of it, where the source knows no holes.

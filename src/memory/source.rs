@@ -1,7 +1,9 @@
-//! What exports guest RAM: a file, or a character device as the paper's VMM has it.
+//! What exports guest RAM: a file, a character device as the paper's VMM has it, or the memory of
+//! the VMM's process.
 
 use super::device::MappedDevice;
 use super::mapped::MappedFile;
+use super::process::ProcessMemory;
 use super::{Access, GuestMemory, MemoryError, RegionMap};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -10,11 +12,16 @@ use std::path::{Path, PathBuf};
 /// A RAM source, opened.
 pub struct RamSource {
     path: PathBuf,
-    file: File,
+    kind: Kind,
     access: Access,
-    device: bool,
     size: Option<u64>,
     identity: String,
+}
+
+enum Kind {
+    File(File),
+    Device(File),
+    Process(ProcessMemory),
 }
 
 impl RamSource {
@@ -35,7 +42,30 @@ impl RamSource {
             return Err(MemoryError::Empty { path: path.to_owned() });
         }
         let identity = identity(&known, device);
-        Ok(Self { path: path.to_owned(), file, access, device, size, identity })
+        let kind = if device { Kind::Device(file) } else { Kind::File(file) };
+        Ok(Self { path: path.to_owned(), kind, access, size, identity })
+    }
+
+    /// Opens the memory of the process `pid`; offsets are its addresses.
+    pub fn of_process(pid: i32, access: Access) -> Result<Self, MemoryError> {
+        Ok(Self::of_memory(ProcessMemory::open(pid, access)?, access))
+    }
+
+    /// The same where the process has `file` mapped for itself, and keeps its changes: `start` is
+    /// the address at which the file's first byte would be.
+    pub fn of_process_over(
+        pid: i32,
+        access: Access,
+        file: &Path,
+        start: u64,
+    ) -> Result<Self, MemoryError> {
+        Ok(Self::of_memory(ProcessMemory::open(pid, access)?.over(file, start)?, access))
+    }
+
+    fn of_memory(process: ProcessMemory, access: Access) -> Self {
+        let path = process.path().to_owned();
+        let identity = path.display().to_string();
+        Self { path, kind: Kind::Process(process), access, size: None, identity }
     }
 
     /// What tells it from other sources, by whatever path.
@@ -50,7 +80,7 @@ impl RamSource {
 
     /// Whether it is a device, of which nothing but the regions given may be touched.
     pub fn is_device(&self) -> bool {
-        self.device
+        matches!(self.kind, Kind::Device(_))
     }
 
     /// What to say where the size is needed and the source does not tell it.
@@ -61,11 +91,14 @@ impl RamSource {
     /// Maps `regions` of it.
     pub fn map(&self, regions: RegionMap) -> Result<Box<dyn GuestMemory>, MemoryError> {
         let failed = |source| MemoryError::Open { path: self.path.clone(), source };
-        let file = self.file.try_clone().map_err(failed)?;
-        Ok(if self.device {
-            Box::new(MappedDevice::map(&self.path, &file, self.access, regions)?)
-        } else {
-            Box::new(MappedFile::map(&self.path, file, self.access, regions)?)
+        let (path, access) = (&self.path, self.access);
+        Ok(match &self.kind {
+            Kind::Device(file) => Box::new(MappedDevice::map(path, file, access, regions)?),
+            Kind::File(file) => {
+                let file = file.try_clone().map_err(failed)?;
+                Box::new(MappedFile::map(path, file, access, regions)?)
+            }
+            Kind::Process(process) => Box::new(process.map(access, regions)?),
         })
     }
 }

@@ -55,6 +55,19 @@ pub fn path_of(guest: &Guest, file: Gva) -> Result<String, KernelError> {
     Err(KernelError::Damaged { what: "path", at: file })
 }
 
+/// Whether the `struct file` at `file` has no place in the tree of files any more, or never had;
+/// `None` where the layouts do not tell.
+pub fn removed(guest: &Guest, file: Gva) -> Result<Option<bool>, KernelError> {
+    let layouts = &guest.kernel().layouts;
+    let Some(hashed) = layouts.shown.hashed else { return Ok(None) };
+    let pointer = |at, offset| -> Result<Gva, KernelError> {
+        Ok(Gva(guest.kernel_memory().read_u64(field(at, offset)?)?))
+    };
+    let dentry = pointer(file, layouts.file.dentry)?;
+    let rootless = pointer(dentry, layouts.dentry.parent)? == dentry;
+    Ok(Some(rootless || pointer(dentry, hashed)?.0 == 0))
+}
+
 fn name(guest: &Guest, dentry: Gva) -> Result<String, KernelError> {
     let view = guest.kernel_memory();
     let text = Gva(view.read_u64(field(dentry, guest.kernel().layouts.dentry.name)?)?);

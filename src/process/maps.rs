@@ -6,7 +6,11 @@ use crate::guest::Guest;
 use crate::kernel::{KernelError, MapleLayout, MapsLayout, NodeLayout, field};
 
 /// Bits of `vm_flags` (include/linux/mm.h), the same since 2.4.
+const VM_READ: u64 = 0x1;
 const VM_WRITE: u64 = 0x2;
+const VM_EXEC: u64 = 0x4;
+/// Whether it may ever be shared: what /proc/PID/maps calls shared.
+const VM_MAYSHARE: u64 = 0x80;
 /// Mappings that are looked at: vm.max_map_count is 65530 unless raised.
 const LIMIT: usize = 1 << 20;
 /// A tree of 4 Gi mappings is not as deep.
@@ -24,9 +28,17 @@ pub struct Mapping {
     pub start: Gva,
     /// First address past it.
     pub end: Gva,
+    /// Its `struct vm_area_struct`.
+    pub area: Gva,
+    /// Whether the program may read there.
+    pub readable: bool,
     /// Whether the program may write there.
     pub writable: bool,
-    /// Where in the file it starts, in bytes.
+    /// Whether the program may run what is there.
+    pub executable: bool,
+    /// Whether what is written there is seen by all who map it.
+    pub shared: bool,
+    /// Where in the file it starts, in bytes; 0 where there is none.
     pub file_offset: u64,
     /// The `struct file` that is mapped, if one is.
     pub file: Option<Gva>,
@@ -69,15 +81,22 @@ fn listed(guest: &Guest, first: Gva, next: u64) -> Result<Vec<Gva>, KernelError>
     Ok(areas)
 }
 
-fn mapping(guest: &Guest, area: Gva) -> Result<Mapping, KernelError> {
+/// The mapping of the `struct vm_area_struct` at `area`.
+pub fn mapping(guest: &Guest, area: Gva) -> Result<Mapping, KernelError> {
     let layout = &guest.kernel().layouts.vma;
     let word = |offset| pointer(guest, field(area, offset)?);
     let file = word(layout.file)?;
+    let flags = word(layout.flags)?.0;
     Ok(Mapping {
+        area,
         start: word(layout.start)?,
         end: word(layout.end)?,
-        writable: word(layout.flags)?.0 & VM_WRITE != 0,
-        file_offset: word(layout.page_offset)?.0.wrapping_mul(PAGE),
+        readable: flags & VM_READ != 0,
+        writable: flags & VM_WRITE != 0,
+        executable: flags & VM_EXEC != 0,
+        shared: flags & VM_MAYSHARE != 0,
+        // Without a file this tells pages apart where mappings are moved.
+        file_offset: if file.0 == 0 { 0 } else { word(layout.page_offset)?.0.wrapping_mul(PAGE) },
         file: (file.0 != 0).then_some(file),
     })
 }

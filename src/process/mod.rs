@@ -3,13 +3,15 @@
 mod exe;
 mod maps;
 mod page_cache;
+mod shown;
 mod state;
 mod tasks;
 mod tree;
 
-pub use exe::{executable, path_of};
-pub use maps::{Mapping, maps};
+pub use exe::{executable, path_of, removed};
+pub use maps::{Mapping, mapping, maps};
 pub use page_cache::{CachedFile, cached_file};
+pub use shown::{Inode, Shown, shown};
 pub use state::State;
 pub use tasks::{Task, still_runs, tasks};
 pub use tree::ProcessTree;
@@ -48,6 +50,14 @@ pub enum ProcessError {
     /// Several of the wrapper's descendants could be meant.
     #[error("wrapper {pid} has {} descendants with that symbol: {}; choose one with --child PID", .children.len(), named(.children))]
     SeveralChildren {
+        /// The wrapper.
+        pid: i32,
+        /// Their ids and names.
+        children: Vec<(i32, String)>,
+    },
+    /// Nothing tells which of the wrapper's descendants is meant.
+    #[error("wrapper {pid} has {} descendants: {}; choose one with --child PID", .children.len(), named(.children))]
+    Which {
         /// The wrapper.
         pid: i32,
         /// Their ids and names.

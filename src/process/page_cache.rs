@@ -22,17 +22,20 @@ const INTERNAL: u64 = 2;
 /// Up to here an internal entry is no node but a mark, such as XA_RETRY_ENTRY.
 const SPECIAL: u64 = 4096;
 
-/// A file's bytes, and how many pages of it are not there; those read as zero.
-pub struct CachedFile {
-    /// As many as the file has.
-    pub bytes: Vec<u8>,
-    /// Pages that are not in RAM.
-    pub missing: usize,
+/// A file as the page cache has it; each look finds what is there then.
+pub struct CachedFile<'g> {
+    guest: &'g Guest,
+    view: VirtualMemory<'g>,
+    layout: &'g PageCacheLayout,
+    root: Gva,
+    /// The `struct page` of guest-physical address 0.
+    first_page: Gva,
+    size: u64,
 }
 
 /// What the page cache has of the `struct file` at `file`; `None` where the kernel's layout of it
 /// is not known, or the file is too large.
-pub fn cached_file(guest: &Guest, file: Gva) -> Result<Option<CachedFile>, KernelError> {
+pub fn cached_file(guest: &Guest, file: Gva) -> Result<Option<CachedFile<'_>>, KernelError> {
     let Some(layout) = &guest.kernel().layouts.page_cache else { return Ok(None) };
     let view = guest.kernel_memory();
     let word = |at, offset| Ok::<_, KernelError>(view.read_u64(field(at, offset)?)?);
@@ -40,45 +43,57 @@ pub fn cached_file(guest: &Guest, file: Gva) -> Result<Option<CachedFile>, Kerne
     if size > LIMIT {
         return Ok(None);
     }
-    let cache = Cache {
+    Ok(Some(CachedFile {
         guest,
         view,
         layout,
         root: field(Gva(word(file, layout.mapping)?), layout.root)?,
         first_page: guest.kernel().first_page(guest.memory())?,
-    };
-    cache.file(size).map(Some)
+        size,
+    }))
 }
 
-/// The pages of one file.
-struct Cache<'g> {
-    guest: &'g Guest,
-    view: VirtualMemory<'g>,
-    layout: &'g PageCacheLayout,
-    root: Gva,
-    /// The `struct page` of guest-physical address 0.
-    first_page: Gva,
-}
-
-impl Cache<'_> {
-    fn file(&self, size: u64) -> Result<CachedFile, KernelError> {
-        let mut file = CachedFile { bytes: vec![0; size as usize], missing: 0 };
-        for (index, part) in (0..).zip(file.bytes.chunks_mut(PAGE as usize)) {
-            let page = self.page(index)?;
-            let read = page.is_some_and(|page| self.guest.memory().read(page, part).is_ok());
-            file.missing += usize::from(!read);
-        }
-        Ok(file)
+impl CachedFile<'_> {
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
-    /// Where the page of number `index` lies.
+    /// Copies the file's bytes from `offset` on, which lie in one page, into `into`; tells whether
+    /// they are there. The page could be taken for something else meanwhile, so it is looked up
+    /// again.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        let find = || self.page(offset / PAGE).ok().flatten();
+        let in_one_page = offset % PAGE + into.len() as u64 <= PAGE;
+        let Some(page) = find().filter(|_| in_one_page) else { return false };
+        let at = page.checked_add(offset % PAGE);
+        at.is_some_and(|at| self.guest.memory().read(at, into).is_ok()) && find() == Some(page)
+    }
+
+    /// How many pages the file has, and how many of them are not there. A hole of a sparse file in
+    /// tmpfs is one of those: it has no page, as a page has none that is in swap.
+    pub fn pages(&self) -> (u64, u64) {
+        let all = self.size.div_ceil(PAGE);
+        let missing = (0..all).filter(|&index| !matches!(self.page(index), Ok(Some(_))));
+        (all, missing.count() as u64)
+    }
+
+    /// Where the page of number `index` lies; `None` too while it is being read in.
     fn page(&self, index: u64) -> Result<Option<Gpa>, KernelError> {
         let Some(head) = self.entry(index)? else { return Ok(None) };
+        if !self.uptodate(head)? {
+            return Ok(None);
+        }
         // A large folio stands there once, by its first page.
         let first = self.view.read_u64(field(head, self.layout.page_index)?)?;
         let number = head.checked_sub(self.first_page).map(|into| into / self.layout.page_size);
         let number = number.zip(index.checked_sub(first)).and_then(|(at, on)| at.checked_add(on));
         Ok(number.and_then(|number| number.checked_mul(PAGE)).map(Gpa))
+    }
+
+    fn uptodate(&self, head: Gva) -> Result<bool, KernelError> {
+        let Some(flag) = self.layout.uptodate else { return Ok(true) };
+        Ok(self.view.read_u64(field(head, flag.flags)?)? & flag.mask != 0)
     }
 
     /// The `struct page` that the xarray has for `index`. The root covers no more numbers than it

@@ -1,21 +1,27 @@
 //! ELF programs, through goblin: their symbols, segments and build-id.
 
-use super::table::{Entry, Table};
+use super::bytes::{FileBytes, Part};
+use super::dynamic::{self, Copied, Dynamic, Exports, MOST_TEXT, SYMBOL};
+use super::table::{Entry, Kind, Seen, Table, Version};
 use super::{Symbol, SymbolError, read_file};
-use goblin::elf::header::ET_DYN;
-use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
-use goblin::elf::sym::{STB_GLOBAL, STB_LOCAL, STT_FILE, STT_SECTION, STT_TLS, Sym};
-use goblin::elf::{
-    Elf, header,
-    note::NT_GNU_BUILD_ID,
-    section_header::{SHN_UNDEF, SectionHeader},
+use goblin::container::{Container, Ctx, Endian};
+use goblin::elf::header::{self, ET_DYN, ET_EXEC, Header};
+use goblin::elf::note::{NT_GNU_BUILD_ID, NoteDataIterator, NoteIterator};
+use goblin::elf::program_header::{
+    PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader,
 };
+use goblin::elf::section_header::{SHN_ABS, SHN_COMMON, SHN_UNDEF, SHT_SYMTAB, SectionHeader};
+use goblin::elf::sym::{STB_GLOBAL, STB_LOCAL, STT_FILE, STT_GNU_IFUNC, STT_SECTION, STT_TLS, Sym};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Longer names are none: a hostile program could have as many of them as it has symbols, in the
 /// bytes of one.
 const LONGEST_NAME: usize = 4096;
+/// `STB_GNU_UNIQUE`: global, and one in the whole process.
+const STB_GNU_UNIQUE: u8 = 10;
+/// Larger notes are none; a build-id takes some 36 bytes.
+const LARGEST_NOTE: u64 = 1 << 20;
 
 /// A loadable segment (`PT_LOAD`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub struct Segment {
     pub file_offset: u64,
     /// Bytes that it takes of the file.
     pub file_size: u64,
+    /// Bytes that it takes in memory.
+    pub memory_size: u64,
     /// Whether the program may write it.
     pub writable: bool,
     /// Whether it holds text.
@@ -41,42 +49,201 @@ pub struct BuildId {
     pub address: u64,
 }
 
-/// An ELF program.
-pub struct ElfFile {
-    path: PathBuf,
-    bytes: Vec<u8>,
-    position_independent: bool,
-    stripped: bool,
-    segments: Vec<Segment>,
-    build_id: Option<BuildId>,
-    symbols: Table,
+/// What the start of an ELF program or library tells.
+#[derive(Clone, Debug)]
+pub struct Headers {
+    /// Whether it may be loaded anywhere.
+    pub position_independent: bool,
+    /// Whether it is started through the dynamic linker.
+    pub interpreted: bool,
+    /// The loadable segments, in the file's order.
+    pub segments: Vec<Segment>,
+    /// Link-time address, place in the file and length of what the dynamic linker reads.
+    pub dynamic: Option<(u64, u64, u64)>,
+    /// Place and length of the notes.
+    notes: Vec<(u64, u64, u64)>,
+    /// Place, count and entry size of the section headers.
+    sections: (u64, u16, u16),
 }
 
-impl ElfFile {
-    /// Reads the program at `path`, with `.symtab` and `.dynsym`.
-    pub fn read(path: &Path) -> Result<Self, SymbolError> {
-        Self::parse(path, read_file(path)?)
-    }
-
-    /// The program `bytes`, which messages call `path`.
-    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, SymbolError> {
+impl Headers {
+    /// Those of `file`, which messages call `path`.
+    pub fn read(path: &Path, file: &dyn FileBytes) -> Result<Self, SymbolError> {
         let not_elf = |why: &dyn ToString| SymbolError::NotElf {
             path: path.to_owned(),
             why: why.to_string(),
         };
-        let elf = Elf::parse(&bytes).map_err(|error| not_elf(&error))?;
-        let program = matches!(elf.header.e_type, header::ET_EXEC | ET_DYN);
-        if !program || !elf.is_64 || !elf.little_endian {
+        let length = file.size().min(header::header64::SIZEOF_EHDR as u64);
+        let start = Part::whole(file, 0, length).unwrap_or_default();
+        let header = goblin::elf::Elf::parse_header(&start).map_err(|error| not_elf(&error))?;
+        let program = matches!(header.e_type, ET_EXEC | ET_DYN);
+        let (container, endian) = (header.container().ok(), header.endianness().ok());
+        if !program || container != Some(Container::Big) || endian != Some(Endian::Little) {
             return Err(not_elf(&"not a 64-bit little-endian program"));
         }
-        let position_independent = elf.header.e_type == ET_DYN;
-        let segments = segments(&elf);
-        let build_id = build_id(&elf, &bytes);
-        let symbols = Table { entries: entries(&elf) };
-        let stripped = elf.syms.is_empty();
-        drop(elf);
-        let path = path.to_owned();
-        Ok(Self { path, bytes, position_independent, stripped, segments, build_id, symbols })
+        let context = Ctx::new(Container::Big, Endian::Little);
+        let length = u64::from(header.e_phnum) * ProgramHeader::size(context) as u64;
+        let segments = Part::whole(file, header.e_phoff, length);
+        let segments = segments.ok_or_else(|| not_elf(&"its program headers are not there"))?;
+        let segments = ProgramHeader::parse(&segments, 0, header.e_phnum.into(), context);
+        Ok(Self::new(&header, &segments.map_err(|error| not_elf(&error))?))
+    }
+
+    fn new(header: &Header, segments: &[ProgramHeader]) -> Self {
+        let of_type = |kind| segments.iter().filter(move |segment| segment.p_type == kind);
+        let dynamic = of_type(PT_DYNAMIC).next();
+        Self {
+            position_independent: header.e_type == ET_DYN,
+            interpreted: of_type(PT_INTERP).next().is_some(),
+            segments: of_type(PT_LOAD).map(segment).collect(),
+            dynamic: dynamic.map(|found| (found.p_vaddr, found.p_offset, found.p_filesz)),
+            notes: of_type(PT_NOTE)
+                .map(|note| (note.p_offset, note.p_filesz, note.p_align))
+                .collect(),
+            sections: (header.e_shoff, header.e_shnum, header.e_shentsize),
+        }
+    }
+
+    /// Where the file has the link-time address `address`.
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        self.segments.iter().find_map(|segment| {
+            let into = address.checked_sub(segment.address)?;
+            (into < segment.file_size).then(|| segment.file_offset.checked_add(into))?
+        })
+    }
+
+    /// The first link-time address past all segments.
+    pub fn end(&self) -> u64 {
+        let ends = self.segments.iter();
+        ends.map(|segment| segment.address.saturating_add(segment.memory_size)).max().unwrap_or(0)
+    }
+
+    /// Whether the program may write what lies at the link-time address `address`.
+    fn writable(&self, address: u64) -> bool {
+        self.segments.iter().any(|segment| {
+            let into = address.checked_sub(segment.address);
+            segment.writable && into.is_some_and(|into| into < segment.memory_size)
+        })
+    }
+
+    fn build_id(&self, file: &dyn FileBytes) -> Option<BuildId> {
+        self.notes.iter().find_map(|&(offset, length, align)| {
+            let data = Part::whole(file, offset, length.min(LARGEST_NOTE))?;
+            let alignment = if align == 8 { 8 } else { 4 };
+            let context = (alignment, Ctx::new(Container::Big, Endian::Little));
+            let all = NoteDataIterator { data: &data, size: data.len(), offset: 0, ctx: context };
+            let mut notes = NoteIterator { iters: vec![all], index: 0 };
+            let note = notes.find_map(|note| {
+                let note = note.ok()?;
+                let own = note.name.trim_end_matches('\0') == "GNU";
+                (note.n_type == NT_GNU_BUILD_ID && own).then_some(note.desc)
+            })?;
+            let into = (note.as_ptr().addr() - data.as_ptr().addr()) as u64;
+            let address = self.address_of(offset.checked_add(into)?)?;
+            Some(BuildId { id: note.to_vec(), address })
+        })
+    }
+
+    /// The link-time address of what the file has at `offset`.
+    fn address_of(&self, offset: u64) -> Option<u64> {
+        self.segments.iter().find_map(|segment| {
+            let into = offset.checked_sub(segment.file_offset)?;
+            (into < segment.file_size).then(|| segment.address.checked_add(into))?
+        })
+    }
+
+    /// The bytes of `.symtab` and of its names.
+    fn symtab(&self, file: &dyn FileBytes) -> Result<(Vec<u8>, Part), Symtab> {
+        let (at, count, size) = self.sections;
+        let context = Ctx::new(Container::Big, Endian::Little);
+        if at == 0 || count == 0 || usize::from(size) != SectionHeader::size(context) {
+            return Err(Symtab::Stripped);
+        }
+        let headers = Part::whole(file, at, u64::from(count) * u64::from(size));
+        let headers = headers.ok_or(Symtab::NotThere)?;
+        let headers = SectionHeader::parse_from(&headers, 0, count.into(), context);
+        let headers = headers.map_err(|_| Symtab::Stripped)?;
+        let table = headers.iter().find(|section| section.sh_type == SHT_SYMTAB);
+        let table = table.ok_or(Symtab::Stripped)?;
+        let names = headers.get(table.sh_link as usize).ok_or(Symtab::Stripped)?;
+        let whole = |section: &SectionHeader| {
+            Part::whole(file, section.sh_offset, section.sh_size).ok_or(Symtab::NotThere)
+        };
+        let (table, names) = (whole(table)?, whole(names)?);
+        let length = names.len() as u64;
+        Ok((table, Part::read(&names, 0, length).ok_or(Symtab::NotThere)?))
+    }
+}
+
+fn segment(header: &ProgramHeader) -> Segment {
+    Segment {
+        address: header.p_vaddr,
+        file_offset: header.p_offset,
+        file_size: header.p_filesz,
+        memory_size: header.p_memsz,
+        writable: header.p_flags & PF_W != 0,
+        executable: header.p_flags & PF_X != 0,
+    }
+}
+
+/// Whether a file has all of its symbols, those included that it does not export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symtab {
+    /// It has.
+    Whole,
+    /// They were taken out of it.
+    Stripped,
+    /// They are in pages that are not there.
+    NotThere,
+}
+
+/// An ELF program or library.
+pub struct ElfFile {
+    path: PathBuf,
+    /// Empty where it is not a file of the host.
+    bytes: Vec<u8>,
+    headers: Headers,
+    symtab: Symtab,
+    /// Whether it may export more than is known of.
+    holes: bool,
+    build_id: Option<BuildId>,
+    copied: Vec<Copied>,
+    symbols: Table,
+}
+
+impl ElfFile {
+    /// Reads the program at `path`, with all its symbols.
+    pub fn read(path: &Path) -> Result<Self, SymbolError> {
+        let bytes = read_file(path)?;
+        let program = Self::parse(path, &bytes)?;
+        Ok(Self { bytes, ..program })
+    }
+
+    /// The program `file`, which messages call `path`. Of its bytes only what holds its symbols is
+    /// looked at, and none is kept.
+    pub fn parse(path: &Path, file: &dyn FileBytes) -> Result<Self, SymbolError> {
+        let headers = Headers::read(path, file)?;
+        let (mut entries, symtab) = match headers.symtab(file) {
+            Ok((table, names)) => (entries(&headers, &table, &names), Symtab::Whole),
+            Err(why) => (Vec::new(), why),
+        };
+        let dynamic = Dynamic::read(file, &headers);
+        let exports = match &dynamic {
+            Some(dynamic) => dynamic.exports(),
+            None => Exports { entries: Vec::new(), holes: headers.dynamic.is_some() },
+        };
+        entries.extend(exports.entries);
+        let copied = dynamic.filter(|_| headers.interpreted).map(|dynamic| dynamic.copied());
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: Vec::new(),
+            symtab,
+            holes: exports.holes,
+            build_id: headers.build_id(file),
+            copied: copied.unwrap_or_default(),
+            symbols: Table { entries },
+            headers,
+        })
     }
 
     /// The file's path.
@@ -84,19 +251,39 @@ impl ElfFile {
         &self.path
     }
 
-    /// Whether it has no symbols but those that it exports.
-    pub fn stripped(&self) -> bool {
-        self.stripped
+    /// What its start tells.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// Whether all of its symbols are known, or why not.
+    pub fn symtab(&self) -> Symtab {
+        self.symtab
+    }
+
+    /// Whether it may export more than is known of, for pages that are not there.
+    pub fn holes(&self) -> bool {
+        self.holes
+    }
+
+    /// Whether no symbol of it is known.
+    pub fn is_empty(&self) -> bool {
+        self.symbols.entries.is_empty()
     }
 
     /// Whether the kernel may load it anywhere.
     pub fn position_independent(&self) -> bool {
-        self.position_independent
+        self.headers.position_independent
     }
 
     /// The loadable segments, in the file's order.
     pub fn segments(&self) -> &[Segment] {
-        &self.segments
+        &self.headers.segments
+    }
+
+    /// The variables of its libraries that are in the program itself.
+    pub fn copied(&self) -> &[Copied] {
+        &self.copied
     }
 
     /// The build-id, where the linker left one in loaded memory.
@@ -106,12 +293,17 @@ impl ElfFile {
 
     /// Up to `length` bytes that the file has for `address` on.
     pub fn contents(&self, address: u64, length: u64) -> &[u8] {
-        let place = self.segments.iter().find_map(|segment| {
+        let place = self.segments().iter().find_map(|segment| {
             let into = address.checked_sub(segment.address)?;
             let left = segment.file_size.checked_sub(into)?;
             Some((segment.file_offset.checked_add(into)?, left))
         });
         place.map_or(&[], |(offset, left)| self.bytes(offset, length.min(left)))
+    }
+
+    /// Whether the bytes of the file can be asked for.
+    pub fn has_bytes(&self) -> bool {
+        !self.bytes.is_empty()
     }
 
     /// Up to `length` bytes of the file from `offset` on.
@@ -126,67 +318,71 @@ impl ElfFile {
     pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
         self.symbols.symbol(name, &self.path)
     }
+
+    /// The same of those symbols that are `seen`; none where there is none.
+    pub fn seen(&self, name: &str, seen: Seen) -> Result<Option<&Symbol>, SymbolError> {
+        self.symbols.seen(name, seen, &self.path)
+    }
+
+    /// The names of all of its symbols.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.symbols.names()
+    }
 }
 
-fn segments(elf: &Elf) -> Vec<Segment> {
-    let loaded = elf.program_headers.iter().filter(|segment| segment.p_type == PT_LOAD);
-    loaded
-        .map(|segment| Segment {
-            address: segment.p_vaddr,
-            file_offset: segment.p_offset,
-            file_size: segment.p_filesz,
-            writable: segment.p_flags & PF_W != 0,
-            executable: segment.p_flags & PF_X != 0,
-        })
-        .collect()
+/// What the library `file` calls itself, which messages call `path`; `None` where it has no name.
+pub fn soname(path: &Path, file: &dyn FileBytes) -> Option<String> {
+    Dynamic::read(file, &Headers::read(path, file).ok()?)?.soname()
 }
 
-fn build_id(elf: &Elf, bytes: &[u8]) -> Option<BuildId> {
-    let notes = elf.iter_note_headers(bytes)?;
-    let note = notes
-        .flatten()
-        .find(|note| note.n_type == NT_GNU_BUILD_ID && note.name.trim_end_matches('\0') == "GNU")?;
-    let offset = (note.desc.as_ptr().addr() - bytes.as_ptr().addr()) as u64;
-    let holds = |segment: &Segment| {
-        offset.checked_sub(segment.file_offset).is_some_and(|into| into < segment.file_size)
-    };
-    let segment = segments(elf).into_iter().find(holds)?;
-    let address = segment.address.checked_add(offset - segment.file_offset)?;
-    Some(BuildId { id: note.desc.to_vec(), address })
-}
-
-/// Those of `.symtab`, where a file's own symbols follow its name, and those of `.dynsym`.
-fn entries(elf: &Elf) -> Vec<Entry> {
-    let full = elf.syms.iter().map(|symbol| (symbol, elf.strtab.get_at(symbol.st_name)));
-    let dynamic = elf.dynsyms.iter().map(|symbol| (symbol, elf.dynstrtab.get_at(symbol.st_name)));
-    let mut file = None;
-    let entry = |(symbol, name): (Sym, Option<&str>)| {
-        let name = name?;
+/// Those of `.symtab`, where a file's own symbols follow its name.
+fn entries(headers: &Headers, table: &[u8], names: &Part) -> Vec<Entry> {
+    let (mut file, mut room) = (None, MOST_TEXT);
+    let symbols = table.chunks_exact(SYMBOL as usize).map(dynamic::symbol);
+    let entry = |symbol: Sym| {
+        let name = names.text(symbol.st_name as u64, LONGEST_NAME)?;
+        room = room.checked_sub(name.len())?;
         if symbol.st_type() == STT_FILE {
             // What the linker itself made follows a file without a name.
             file = Some(Arc::from(name)).filter(|_| !name.is_empty());
         }
-        entry(elf, &symbol, name, file.as_ref())
+        Entry::of_elf(headers, &symbol, name, file.as_ref())
     };
-    full.chain(dynamic).filter_map(entry).collect()
+    symbols.filter_map(entry).collect()
 }
 
-/// `None` for what names no place of this program.
-fn entry(elf: &Elf, symbol: &Sym, name: &str, file: Option<&Arc<str>>) -> Option<Entry> {
-    let place = !matches!(symbol.st_type(), STT_SECTION | STT_FILE);
-    let named = (1..=LONGEST_NAME).contains(&name.len());
-    if !named || !place || symbol.st_shndx == SHN_UNDEF as usize {
-        return None;
+impl Entry {
+    /// `None` for what names no place of this program.
+    pub fn of_elf(
+        headers: &Headers,
+        symbol: &Sym,
+        name: &str,
+        file: Option<&Arc<str>>,
+    ) -> Option<Self> {
+        let (name, version) = Version::split(name);
+        let place = !matches!(symbol.st_type(), STT_SECTION | STT_FILE);
+        let section = symbol.st_shndx as u32;
+        let (address, absolute) = (symbol.st_value, section == SHN_ABS);
+        // Versions are in the table as absolute symbols without a value.
+        let nowhere = matches!(section, SHN_UNDEF | SHN_COMMON) || absolute && address == 0;
+        if name.is_empty() || !place || nowhere {
+            return None;
+        }
+        let (name, size) = (name.to_owned(), symbol.st_size);
+        let writable = !absolute && headers.writable(address);
+        Some(Self {
+            symbol: Symbol { name, address, size, writable, absolute },
+            kind: match symbol.st_type() {
+                STT_TLS => Kind::ThreadLocal,
+                STT_GNU_IFUNC => Kind::Indirect,
+                _ => Kind::Place,
+            },
+            file: file.filter(|_| symbol.st_bind() == STB_LOCAL).cloned(),
+            global: matches!(symbol.st_bind(), STB_GLOBAL | STB_GNU_UNIQUE),
+            exported: false,
+            version,
+        })
     }
-    let (address, size) = (symbol.st_value, symbol.st_size);
-    let section = elf.section_headers.get(symbol.st_shndx);
-    let writable = section.is_some_and(SectionHeader::is_writable);
-    Some(Entry {
-        symbol: Symbol { name: name.to_owned(), address, size, writable },
-        file: file.filter(|_| symbol.st_bind() == STB_LOCAL).cloned(),
-        global: symbol.st_bind() == STB_GLOBAL,
-        thread_local: symbol.st_type() == STT_TLS,
-    })
 }
 
 #[cfg(test)]
@@ -228,9 +424,90 @@ mod tests {
         assert!(near.contains(&"main".to_owned()), "{near:?}");
     }
 
+    /// The C library that this test itself has loaded.
+    fn libc() -> PathBuf {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+        paths.map(PathBuf::from).find(|path| path.ends_with("libc.so.6")).unwrap()
+    }
+
+    #[test]
+    fn a_library_exports_names() {
+        let (path, bytes) = (libc(), std::fs::read(libc()).unwrap());
+        let libc = ElfFile::read(&path).unwrap();
+        let linked = |name| libc.seen(name, Seen::Linked);
+        let place = |name| linked(name).unwrap().unwrap().address;
+        assert!(place("environ") == place("__environ") && place("environ") > 0);
+        assert!(linked("no_such_symbol").unwrap().is_none());
+        assert!(matches!(linked("memcpy"), Err(SymbolError::Indirect { .. })));
+        assert!(matches!(linked("errno"), Err(SymbolError::ThreadLocal { .. })));
+        assert!(linked("GLIBC_2.2.5").unwrap().is_none(), "a version is no place");
+        assert!(!libc.holes());
+        assert_eq!(soname(&path, &bytes).as_deref(), Some("libc.so.6"));
+    }
+
+    /// A file without some of its bytes.
+    struct Holed<'f>(&'f Vec<u8>, std::ops::Range<u64>);
+
+    impl FileBytes for Holed<'_> {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+
+        fn copy(&self, offset: u64, into: &mut [u8]) -> bool {
+            let missing = offset < self.1.end && offset + into.len() as u64 > self.1.start;
+            !missing && self.0.copy(offset, into)
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_made_up() {
+        let bytes = std::fs::read(libc()).unwrap();
+        let whole = ElfFile::parse(Path::new("libc"), &bytes).unwrap();
+        let all = || whole.symbols.entries.iter().filter(|entry| entry.exported);
+        let headers = whole.headers();
+        let end = headers.segments.iter().map(|segment| segment.file_offset + segment.file_size);
+        // Without its end, where the section headers are, it exports the same.
+        let cut = ElfFile::parse(Path::new("x"), &Holed(&bytes, end.max().unwrap()..u64::MAX));
+        let cut = cut.unwrap();
+        assert_eq!((cut.symtab(), cut.holes()), (Symtab::NotThere, false));
+        assert_eq!(cut.symbols.entries.len(), all().count());
+        // Without one page after the other it exports less, and says so; never anything else.
+        let first = headers.segments[0].file_size;
+        for page in (4096..first).step_by(4096) {
+            let holed = ElfFile::parse(Path::new("x"), &Holed(&bytes, page..page + 4096)).unwrap();
+            let exported = holed.symbols.entries.iter().filter(|entry| entry.exported);
+            let known = exported.map(|own| (&own.symbol, &own.version)).collect::<Vec<_>>();
+            let mut rest =
+                all().map(|own| (&own.symbol, own.version.as_ref().map(|own| own.default)));
+            let same = |(symbol, version): &(&Symbol, &Option<Version>)| {
+                let version = version.as_ref().map(|version| version.default);
+                rest.any(|own| own == (*symbol, version))
+            };
+            assert!(known.iter().all(same), "without {page:#x}");
+            assert!(holed.holes() || known.len() == all().count(), "without {page:#x}");
+        }
+        assert!(ElfFile::parse(Path::new("x"), &Holed(&bytes, 0..4096)).is_err());
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let bytes = std::fs::read(libc()).unwrap();
+        let headers = Headers::read(Path::new("x"), &bytes).unwrap();
+        let (_, dynamic, length) = headers.dynamic.unwrap();
+        let mut bad = bytes.clone();
+        let places = (0..1024).chain(dynamic..dynamic + length).step_by(3);
+        for (at, value) in places.zip([0x00, 0x7f, 0xff, 0x80].into_iter().cycle()) {
+            let at = at as usize;
+            bad[at] = value;
+            let _ = ElfFile::parse(Path::new("x"), &Holed(&bad, 0x1000..0x2000));
+            bad[at] = bytes[at];
+        }
+    }
+
     #[test]
     fn refuses_what_is_not_elf() {
-        let parse = |bytes: &[u8]| ElfFile::parse(Path::new("x"), bytes.to_vec());
+        let parse = |bytes: &[u8]| ElfFile::parse(Path::new("x"), &bytes.to_vec());
         assert!(matches!(parse(b""), Err(SymbolError::NotElf { .. })));
         assert!(matches!(parse(b"#!/bin/sh\n"), Err(SymbolError::NotElf { .. })));
     }

@@ -5,7 +5,7 @@
 //! for them while it reads, and keeps no text. A kernel's letters are not looked at: 7.2's kallsyms
 //! gives `init_task` the letter of a function.
 
-use super::table::{Entry, Table};
+use super::table::{Entry, Kind, Table, Version};
 use super::{Symbol, SymbolError, open_file, read_file};
 use memchr::memmem;
 use std::collections::HashMap;
@@ -71,6 +71,11 @@ impl MapFile {
     pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
         self.table.symbol(name, &self.path)
     }
+
+    /// The names of all of its symbols.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.table.names()
+    }
 }
 
 fn table(text: &[u8]) -> Table {
@@ -95,12 +100,16 @@ fn entry(line: &str) -> Option<Entry> {
         (u64::from_str_radix(address, 16).ok()?, u64::from_str_radix(size, 16).ok()?);
     // `nm -l` and /proc/kallsyms put more behind a tab.
     let name = name.split('\t').next()?;
+    let (name, version) = Version::split(name);
     let writable = matches!(letter, b'd' | b'D' | b'b' | b'B');
+    let absolute = letter == b'A';
     Some(Entry {
-        symbol: Symbol { name: name.to_owned(), address, size, writable },
+        symbol: Symbol { name: name.to_owned(), address, size, writable, absolute },
+        kind: if letter == b'i' { Kind::Indirect } else { Kind::Place },
         file: None,
-        global: letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'V'),
-        thread_local: false,
+        global: letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'V') || letter == b'u',
+        exported: false,
+        version,
     })
 }
 

@@ -1,14 +1,19 @@
 //! Symbol tables by name: ELF files, what `nm` and `/proc/kallsyms` print, and the tables that a
 //! kernel carries of itself.
 
+mod bytes;
 mod demangle;
+mod dynamic;
 mod elf;
 pub mod kallsyms;
 mod map_file;
 mod table;
 
-pub use elf::{ElfFile, Segment};
+pub use bytes::{FileBytes, Loaded};
+pub use dynamic::Copied;
+pub use elf::{ElfFile, Headers, Segment, Symtab, soname};
 pub use map_file::{MapFile, first_addresses};
+pub use table::Seen;
 
 use std::fmt;
 use std::fs::File;
@@ -26,6 +31,8 @@ pub struct Symbol {
     pub size: u64,
     /// Whether the table says that it is data which the program may write.
     pub writable: bool,
+    /// Whether the address is a number that no loader adds anything to.
+    pub absolute: bool,
 }
 
 /// One of several places of the same name.
@@ -98,6 +105,16 @@ pub enum SymbolError {
         /// The places, by address.
         places: Vec<Place>,
     },
+    /// What the name stands for is chosen when the program starts.
+    #[error(
+        "'{name}' in {path} is a function that chooses another one when the program starts (IFUNC), which then is called: name that one"
+    )]
+    Indirect {
+        /// The name asked for.
+        name: String,
+        /// Where it was found.
+        path: PathBuf,
+    },
     /// A thread-local variable has an address in each thread, not one of its own.
     #[error(
         "'{name}' in {path} is thread-local: each thread has its own, and none can be named yet"
@@ -127,7 +144,7 @@ fn open_file(path: &Path) -> Result<File, SymbolError> {
     File::open(path).map_err(unreadable)
 }
 
-fn nearest(near: &[String]) -> String {
+pub(crate) fn nearest(near: &[String]) -> String {
     match near {
         [] => String::new(),
         near => format!("; the nearest: {}", near.join(", ")),
@@ -151,7 +168,7 @@ fn choose(places: &[Place]) -> &'static str {
 }
 
 /// The up to five of `names` that look most like `name`; none that look like nothing of it.
-fn nearest_names(name: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+pub fn nearest_names(name: &str, names: impl Iterator<Item = String>) -> Vec<String> {
     const SHOWN: usize = 5;
     const ALIKE: f64 = 0.7;
     let score = |other: &str| strsim::jaro_winkler(name, other);

@@ -8,11 +8,67 @@ use std::sync::Arc;
 /// Where a table's name leads, and who sees it.
 pub struct Entry {
     pub symbol: Symbol,
+    pub kind: Kind,
     /// The source file that alone sees it, where the table tells.
     pub file: Option<Arc<str>>,
     /// Whether every file of the program means this place by the name.
     pub global: bool,
-    pub thread_local: bool,
+    /// Whether other programs and libraries see it.
+    pub exported: bool,
+    /// Which of several that are exported by this name.
+    pub version: Option<Version>,
+}
+
+/// What a name names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A place in memory.
+    Place,
+    /// A place in each thread.
+    ThreadLocal,
+    /// A function that tells the place when the program starts (`STT_GNU_IFUNC`).
+    Indirect,
+}
+
+/// A version of an exported name: `memcpy@GLIBC_2.2.5`, or with two `@` the one that the bare name
+/// means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// What it is called, where the table tells.
+    pub name: Option<Arc<str>>,
+    /// Whether the bare name means it.
+    pub default: bool,
+}
+
+impl Version {
+    /// A table's `name` taken apart; no version where it tells none.
+    pub fn split(name: &str) -> (&str, Option<Self>) {
+        let Some((own, version)) = name.split_once('@').filter(|(own, _)| !own.is_empty()) else {
+            return (name, None);
+        };
+        let (default, version) = match version.strip_prefix('@') {
+            Some(version) => (true, version),
+            None => (false, version),
+        };
+        (own, Some(Self { name: Some(Arc::from(version)), default }))
+    }
+
+    /// What follows the name.
+    fn suffix(&self) -> Option<String> {
+        let name = self.name.as_ref()?;
+        Some(format!("{}{name}", if self.default { "@@" } else { "@" }))
+    }
+}
+
+/// Which of the symbols count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Those that the dynamic linker finds by exactly this name.
+    Linked,
+    /// Those that are exported, by any of their names.
+    Exported,
+    /// All.
+    Any,
 }
 
 impl Entry {
@@ -22,6 +78,17 @@ impl Entry {
         !file.is_empty() && self.file.as_deref().is_some_and(ends)
     }
 
+    /// Whether the bare name means it.
+    fn is_default(&self) -> bool {
+        self.version.as_ref().is_none_or(|version| version.default)
+    }
+
+    /// Whether it is the one that was asked for with `@`, or with `@@` as the default one.
+    fn is_version(&self, asked: &Version) -> bool {
+        let own = self.version.as_ref();
+        own.is_some_and(|own| own.name == asked.name && (own.default || !asked.default))
+    }
+
     fn demangles_to(&self, name: &str) -> bool {
         demangle(&self.symbol.name).is_some_and(|own| own.short == name || own.full == name)
     }
@@ -29,12 +96,12 @@ impl Entry {
     /// Its place, and what to type for it where that is more than its plain name.
     fn place(&self) -> Place {
         let demangled = demangle(&self.symbol.name).map(|own| own.full);
-        let name = match &self.file {
-            Some(file) => {
-                let own = demangled.as_ref().unwrap_or(&self.symbol.name);
-                Some(format!("{file}:{own}"))
-            }
-            None => demangled,
+        let version = self.version.as_ref().and_then(Version::suffix);
+        let own = demangled.as_ref().unwrap_or(&self.symbol.name);
+        let name = match (&self.file, version) {
+            (Some(file), _) => Some(format!("{file}:{own}")),
+            (None, Some(version)) => Some(format!("{}{version}", self.symbol.name)),
+            (None, None) => demangled,
         };
         Place { name, address: self.symbol.address }
     }
@@ -49,14 +116,27 @@ impl Table {
     /// The symbol that `name` means in the program at `path`. One that every file of the program
     /// means by that name wins over local ones; a weak one does not.
     pub fn symbol(&self, name: &str, path: &Path) -> Result<&Symbol, SymbolError> {
-        let mut named = self.named(name);
+        let found = self.seen(name, Seen::Any, path)?;
+        found.ok_or_else(|| self.no_symbol(name, path))
+    }
+
+    /// The same of those that are `seen`; none where there is none.
+    pub fn seen(
+        &self,
+        name: &str,
+        seen: Seen,
+        path: &Path,
+    ) -> Result<Option<&Symbol>, SymbolError> {
+        let mut named = self.named(name, seen);
         if named.iter().any(|entry| entry.global) {
             named.retain(|entry| entry.global);
         }
-        let chosen = *named.first().ok_or_else(|| self.no_symbol(name, path))?;
+        let Some(chosen) = named.first().copied() else { return Ok(None) };
         let (name, path) = (name.to_owned(), path.to_owned());
-        if chosen.thread_local {
-            return Err(SymbolError::ThreadLocal { name, path });
+        match chosen.kind {
+            Kind::ThreadLocal => return Err(SymbolError::ThreadLocal { name, path }),
+            Kind::Indirect => return Err(SymbolError::Indirect { name, path }),
+            Kind::Place => {}
         }
         named.sort_by_key(|entry| entry.symbol.address);
         named.dedup_by_key(|entry| entry.symbol.address);
@@ -64,12 +144,14 @@ impl Table {
             let places = named.into_iter().map(Entry::place).collect();
             return Err(SymbolError::Ambiguous { name, path, places });
         }
-        Ok(&chosen.symbol)
+        Ok(Some(&chosen.symbol))
     }
 
     /// The entries that `name` may mean: by the linker's name, as `FILE:NAME`, or demangled. The
-    /// first way that leads anywhere counts; to demangle a large program takes long.
-    fn named(&self, name: &str) -> Vec<&Entry> {
+    /// first way that leads anywhere counts; to demangle a large program takes long. Of versions
+    /// the default one counts, unless another is named.
+    fn named(&self, name: &str, seen: Seen) -> Vec<&Entry> {
+        let (name, version) = Version::split(name);
         let (file, own) = self.split_file(name).unwrap_or_default();
         let ways: [&dyn Fn(&&Entry) -> bool; 4] = [
             &|entry| entry.symbol.name == name,
@@ -77,8 +159,26 @@ impl Table {
             &|entry| entry.is_of(file) && entry.demangles_to(own),
             &|entry| entry.demangles_to(name),
         ];
-        let mut found = ways.iter().map(|way| self.entries.iter().filter(way).collect::<Vec<_>>());
+        let counts = |entry: &&Entry| {
+            (seen == Seen::Any || entry.exported)
+                && version.as_ref().is_none_or(|version| entry.is_version(version))
+        };
+        let ways = ways.iter().take(if seen == Seen::Linked { 1 } else { ways.len() });
+        let mut found = ways.map(|way| {
+            let mut found: Vec<_> = self.entries.iter().filter(counts).filter(way).collect();
+            if seen == Seen::Linked || found.iter().any(|entry| entry.is_default()) {
+                found.retain(|entry| version.is_some() || entry.is_default());
+            }
+            found
+        });
         found.find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// The names of all of them, as the linker knows them and as they are read.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let raw = self.entries.iter().map(|entry| entry.symbol.name.clone());
+        let demangled = self.entries.iter().filter_map(|entry| demangle(&entry.symbol.name));
+        raw.chain(demangled.map(|own| own.short))
     }
 
     /// `FILE:NAME` taken apart, where FILE is a file of this program: names hold colons too.
@@ -93,9 +193,7 @@ impl Table {
             return SymbolError::Stripped(path.to_owned());
         }
         let own = self.split_file(name).map_or(name, |(_, own)| own);
-        let raw = self.entries.iter().map(|entry| entry.symbol.name.clone());
-        let demangled = self.entries.iter().filter_map(|entry| demangle(&entry.symbol.name));
-        let near = nearest_names(own, raw.chain(demangled.map(|own| own.short)));
+        let near = nearest_names(own, self.names());
         SymbolError::NoSymbol { name: name.to_owned(), path: path.to_owned(), near }
     }
 }
@@ -106,10 +204,18 @@ mod tests {
 
     fn entry(file: Option<&str>, name: &str, address: u64) -> Entry {
         Entry {
-            symbol: Symbol { name: name.to_owned(), address, size: 8, writable: true },
+            symbol: Symbol {
+                name: name.to_owned(),
+                address,
+                size: 8,
+                writable: true,
+                absolute: false,
+            },
+            kind: Kind::Place,
             file: file.map(Arc::from),
             global: false,
-            thread_local: false,
+            exported: false,
+            version: None,
         }
     }
 
@@ -212,9 +318,65 @@ mod tests {
     #[test]
     fn a_thread_local_one_is_refused_by_every_name() {
         let mut table = program([entry(Some("a.cpp"), "_ZN3appL5countE", 0x10)]);
-        table.entries[0].thread_local = true;
+        table.entries[0].kind = Kind::ThreadLocal;
         for name in ["_ZN3appL5countE", "app::count", "a.cpp:app::count"] {
             assert!(error(&table, name).contains("thread-local"));
+        }
+    }
+
+    #[test]
+    fn a_function_that_chooses_another_is_refused() {
+        let mut table = program([global("memcpy", 0x10)]);
+        table.entries[0].kind = Kind::Indirect;
+        assert!(error(&table, "memcpy").contains("when the program starts"));
+    }
+
+    /// An exported name, as `nm -D` shows it.
+    fn versioned(name: &str, address: u64) -> Entry {
+        let (name, version) = Version::split(name);
+        Entry { exported: true, version, ..global(name, address) }
+    }
+
+    #[test]
+    fn of_versions_the_default_one_counts() {
+        let table = program([
+            versioned("memcpy@GLIBC_2.2.5", 0x10),
+            versioned("memcpy@@GLIBC_2.14", 0x20),
+            versioned("old@V1", 0x30),
+            versioned("older@V1", 0x40),
+            versioned("older@V2", 0x50),
+        ]);
+        assert_eq!(find(&table, "memcpy").unwrap(), 0x20);
+        assert_eq!(find(&table, "memcpy@GLIBC_2.2.5").unwrap(), 0x10);
+        assert_eq!(find(&table, "memcpy@GLIBC_2.14").unwrap(), 0x20);
+        assert_eq!(find(&table, "memcpy@@GLIBC_2.14").unwrap(), 0x20);
+        assert!(find(&table, "memcpy@@GLIBC_2.2.5").is_err());
+        assert_eq!(find(&table, "old").unwrap(), 0x30);
+        let line = error(&table, "older");
+        assert!(line.contains("older@V1 at 0x40, older@V2 at 0x50"), "{line}");
+        let linked = |name| table.seen(name, Seen::Linked, Path::new("lib")).unwrap();
+        assert!(linked("memcpy").is_some() && linked("old").is_none());
+    }
+
+    #[test]
+    fn others_see_what_is_exported() {
+        let table = program([
+            entry(Some("a.c"), "count", 0x10),
+            versioned("_ZN3app5valueE", 0x20),
+            global("hidden", 0x30),
+        ]);
+        let seen = |name, seen| table.seen(name, seen, Path::new("lib")).unwrap().is_some();
+        for (name, kinds) in [
+            ("count", [false, false, true]),
+            ("a.c:count", [false, false, true]),
+            ("hidden", [false, false, true]),
+            ("app::value", [false, true, true]),
+            ("_ZN3app5valueE", [true, true, true]),
+        ] {
+            assert_eq!(
+                [Seen::Linked, Seen::Exported, Seen::Any].map(|kind| seen(name, kind)),
+                kinds
+            );
         }
     }
 

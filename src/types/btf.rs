@@ -51,6 +51,8 @@ pub struct Btf<B = Vec<u8>> {
     positions: Vec<u32>,
     /// The name, as an offset into the strings, and the id of each structure, in their order.
     structures: Vec<(u32, u32)>,
+    /// The same of each enumeration.
+    enumerations: Vec<(u32, u32)>,
 }
 
 /// One type's fixed part.
@@ -133,8 +135,9 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
         let type_section = section(field(8), field(12)).ok_or(damaged("its types are cut off"))?;
         let string_section =
             section(field(16), field(20)).ok_or(damaged("its strings are cut off"))?;
-        let (positions, structures) = (Vec::new(), Vec::new());
-        let mut btf = Self { raw, type_section, string_section, positions, structures };
+        let (positions, structures, enumerations) = (Vec::new(), Vec::new(), Vec::new());
+        let mut btf =
+            Self { raw, type_section, string_section, positions, structures, enumerations };
         btf.index()?;
         Ok(btf)
     }
@@ -147,18 +150,22 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
     fn index(&mut self) -> Result<(), TypesError> {
         let types = &self.raw[self.type_section.clone()];
         let mut positions = Vec::with_capacity(types.len() / USUAL_TYPE);
-        let mut structures = Vec::new();
+        let (mut structures, mut enumerations) = (Vec::new(), Vec::new());
         positions.push(0);
         let mut rest = types;
         while let Some((fixed, after)) = rest.split_first_chunk() {
             let found = Type::new(fixed, types.len() - after.len());
-            if matches!(found.kind, kind::STRUCT | kind::UNION) && found.name != 0 {
-                structures.push((found.name, positions.len() as u32));
+            let named = (found.name, positions.len() as u32);
+            match found.kind {
+                kind::STRUCT | kind::UNION if found.name != 0 => structures.push(named),
+                kind::ENUM | kind::ENUM64 if found.name != 0 => enumerations.push(named),
+                _ => {}
             }
             positions.push((found.rest - TYPE) as u32);
             rest = after.get(variable_part(&found)?..).ok_or(damaged("a type is cut off"))?;
         }
-        (self.positions, self.structures) = (positions, structures);
+        (self.positions, self.structures, self.enumerations) =
+            (positions, structures, enumerations);
         if rest.is_empty() { Ok(()) } else { Err(damaged("a type is cut off")) }
     }
 
@@ -238,11 +245,22 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
         })
     }
 
-    /// The first structure called `name` is the kernel's own; later ones come from odd corners.
-    fn structure(&self, name: &str) -> Result<u32, TypesError> {
-        let mut all = self.structures.iter();
-        let found = all.find(|(own, _)| self.is_string(*own, name.as_bytes()));
+    /// The first of `all` called `name` is the kernel's own; later ones come from odd corners.
+    fn called(&self, name: &str, all: &[(u32, u32)]) -> Result<u32, TypesError> {
+        let found = all.iter().find(|(own, _)| self.is_string(*own, name.as_bytes()));
         found.map(|(_, id)| *id).ok_or_else(|| TypesError::NoStructure(name.to_owned()))
+    }
+
+    /// The value of `name` in the enumeration `of`.
+    fn value(&self, of: &Type, name: &[u8]) -> Option<u64> {
+        let entry = if of.kind == kind::ENUM64 { 12 } else { 8 };
+        (0..of.count.min(MEMBERS)).find_map(|index| {
+            let at = of.rest + index * entry;
+            let own = word(self.types(), at)?;
+            let low = word(self.types(), at + 4)?;
+            let high = if entry == 12 { word(self.types(), at + 8)? } else { 0 };
+            self.is_string(own, name).then_some(u64::from(high) << 32 | u64::from(low))
+        })
     }
 
     fn is_string(&self, offset: u32, text: &[u8]) -> bool {
@@ -256,7 +274,7 @@ impl<B: Deref<Target = [u8]>> TypeSource for Btf<B> {
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError> {
         let missing =
             || TypesError::NoMember { structure: structure.to_owned(), member: path.to_owned() };
-        let mut id = self.structure(structure)?;
+        let mut id = self.called(structure, &self.structures)?;
         let mut offset = 0u64;
         for name in path.split('.').filter(|_| path != WHOLE) {
             let within = self.resolve(id).ok_or_else(missing)?;
@@ -267,6 +285,15 @@ impl<B: Deref<Target = [u8]>> TypeSource for Btf<B> {
         }
         let size = self.size(id, DEPTH).ok_or_else(missing)?;
         Ok(Member { offset, size })
+    }
+
+    fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError> {
+        let found = self.type_of(self.called(enumeration, &self.enumerations)?);
+        let value = found.and_then(|found| self.value(&found, name.as_bytes()));
+        value.ok_or_else(|| TypesError::NoMember {
+            structure: enumeration.to_owned(),
+            member: name.to_owned(),
+        })
     }
 }
 
@@ -306,13 +333,15 @@ mod tests {
         words.chain(strings.iter().copied()).collect()
     }
 
-    const STRINGS: &[u8] = b"\0task\0pid\0comm\0inner\0x\0char\0list\0";
+    const STRINGS: &[u8] = b"\0task\0pid\0comm\0inner\0x\0char\0list\0flags\0";
     const TASK: u32 = 1;
     const PID: u32 = 6;
     const COMM: u32 = 10;
     const INNER: u32 = 15;
     const X: u32 = 21;
     const CHAR: u32 = 23;
+    const LIST: u32 = 28;
+    const FLAGS: u32 = 33;
 
     fn example() -> Vec<u8> {
         let structure = |kind: u32, count: u32| kind << 24 | count;
@@ -355,6 +384,20 @@ mod tests {
                 0,
                 4,
                 24 * 8,
+                // 6: enum flags { x = 0, list = 3 }; 7: the same of 64 bits, list = 1 << 32 | 2
+                FLAGS,
+                structure(kind::ENUM, 2),
+                4,
+                X,
+                0,
+                LIST,
+                3,
+                INNER,
+                structure(kind::ENUM64, 1),
+                8,
+                LIST,
+                2,
+                1,
             ],
             STRINGS,
         )
@@ -368,6 +411,15 @@ mod tests {
         assert_eq!(member("pid"), Member { offset: 24, size: 1 });
         assert_eq!(member("inner.x"), Member { offset: 28, size: 1 });
         assert_eq!(member(WHOLE), Member { offset: 0, size: 32 });
+    }
+
+    #[test]
+    fn finds_what_enumerations_hold() {
+        let btf = Btf::parse(example()).unwrap();
+        assert_eq!(btf.enumerator("flags", "list").unwrap(), 3);
+        assert_eq!(btf.enumerator("inner", "list").unwrap(), 1 << 32 | 2);
+        assert!(matches!(btf.enumerator("flags", "pid"), Err(TypesError::NoMember { .. })));
+        assert!(matches!(btf.enumerator("task", "list"), Err(TypesError::NoStructure(_))));
     }
 
     #[test]
@@ -391,6 +443,7 @@ mod tests {
                 if let Ok(btf) = Btf::parse(bad) {
                     let _ = btf.member("task", "inner.x");
                     let _ = btf.member("task", "comm");
+                    let _ = btf.enumerator("flags", "list");
                 }
             }
         }

@@ -34,10 +34,14 @@ pub struct Dwarf {
     index: RefCell<Index>,
 }
 
-/// Where the structures of the units that have been read are defined.
+/// Where a definition stands.
+type Place = (DebugInfoOffset, UnitOffset);
+
+/// Where the structures and enumerations of the units that have been read are defined.
 #[derive(Default)]
 struct Index {
-    structures: HashMap<String, (DebugInfoOffset, UnitOffset)>,
+    structures: HashMap<String, Place>,
+    enumerations: HashMap<String, Place>,
     /// How many units have been read.
     units: usize,
 }
@@ -53,8 +57,8 @@ impl Dwarf {
         View(self.sections.borrow(|section| EndianSlice::new(section, LittleEndian)))
     }
 
-    /// Where the structure `name` is defined; reads on until it has been met.
-    fn structure(&self, name: &str) -> Result<Option<(DebugInfoOffset, UnitOffset)>> {
+    /// Where what `known` looks for in the index is defined; reads on until it has been met.
+    fn defined(&self, known: impl Fn(&Index) -> Option<Place>) -> Result<Option<Place>> {
         let mut index = self.index.borrow_mut();
         let view = self.view();
         let mut headers = view.0.units();
@@ -62,19 +66,20 @@ impl Dwarf {
             headers.next()?;
         }
         loop {
-            if let Some(&found) = index.structures.get(name) {
+            if let Some(found) = known(&index) {
                 return Ok(Some(found));
             }
             let Some(header) = headers.next()? else { return Ok(None) };
             index.units += 1;
             if let Some(at) = header.debug_info_offset() {
-                view.index(at, &view.0.unit(header)?, &mut index.structures)?;
+                view.index(at, &view.0.unit(header)?, &mut index)?;
             }
         }
     }
 
     fn find(&self, structure: &str, path: &str) -> Result<Option<Member>, TypesError> {
-        let Some((unit, at)) = self.structure(structure)? else {
+        let defined = self.defined(|index| index.structures.get(structure).copied())?;
+        let Some((unit, at)) = defined else {
             return Err(TypesError::NoStructure(structure.to_owned()));
         };
         let view = self.view();
@@ -93,6 +98,24 @@ impl Dwarf {
         }
         Ok(view.size(&die, DEPTH)?.map(|size| Member { offset, size }))
     }
+
+    fn value(&self, enumeration: &str, name: &str) -> Result<Option<u64>, TypesError> {
+        let defined = self.defined(|index| index.enumerations.get(enumeration).copied())?;
+        let Some((unit, at)) = defined else {
+            return Err(TypesError::NoStructure(enumeration.to_owned()));
+        };
+        let view = self.view();
+        let die = view.die(unit, at)?;
+        let mut tree = die.unit.entries_tree(Some(die.entry.offset()))?;
+        let mut children = tree.root()?.children();
+        while let Some(child) = children.next()? {
+            let own = view.name(&die.unit, child.entry())?;
+            if own.is_some_and(|own| own.slice() == name.as_bytes()) {
+                return Ok(number(child.entry(), dw::DW_AT_const_value));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl TypeSource for Dwarf {
@@ -100,6 +123,13 @@ impl TypeSource for Dwarf {
         self.find(structure, path)?.ok_or_else(|| TypesError::NoMember {
             structure: structure.to_owned(),
             member: path.to_owned(),
+        })
+    }
+
+    fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError> {
+        self.value(enumeration, name)?.ok_or_else(|| TypesError::NoMember {
+            structure: enumeration.to_owned(),
+            member: name.to_owned(),
         })
     }
 }
@@ -143,25 +173,29 @@ struct Die<'d> {
 struct View<'d>(gimli::Dwarf<Slice<'d>>);
 
 impl<'d> View<'d> {
-    /// Adds the structures and unions that `unit`, at `start`, defines at its top. The first of a
-    /// name is the kernel's own.
+    /// Adds the structures, unions and enumerations that `unit`, at `start`, defines at its top.
+    /// The first of a name is the kernel's own.
     fn index(
         &self,
         start: DebugInfoOffset,
         unit: &Unit<Slice<'d>>,
-        structures: &mut HashMap<String, (DebugInfoOffset, UnitOffset)>,
+        index: &mut Index,
     ) -> Result<()> {
         let mut entries = unit.entries();
         // Into the unit, then along its children.
         entries.next_dfs()?;
         let mut next = entries.next_dfs()?;
         while let Some(entry) = next {
-            if composite(entry)
+            let kept = match entry.tag() {
+                dw::DW_TAG_enumeration_type => Some(&mut index.enumerations),
+                _ => composite(entry).then_some(&mut index.structures),
+            };
+            if let Some(kept) = kept
                 && entry.attr_value(dw::DW_AT_declaration).is_none()
                 && let Some(name) = self.name(unit, entry)?
             {
                 let name = String::from_utf8_lossy(&name).into_owned();
-                structures.entry(name).or_insert((start, entry.offset()));
+                kept.entry(name).or_insert((start, entry.offset()));
             }
             next = entries.next_sibling()?;
         }

@@ -20,7 +20,7 @@ pub enum TypesError {
     /// Not what it should be, or cut off.
     #[error("damaged {0}: {1}")]
     Damaged(&'static str, String),
-    /// No structure of that name.
+    /// No structure or enumeration of that name.
     #[error("no structure '{0}'")]
     NoStructure(String),
     /// No member of that name.
@@ -52,6 +52,9 @@ pub trait TypeSource {
     /// within; members of anonymous ones count as the outer one's own. [`WHOLE`] is the structure
     /// itself.
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError>;
+
+    /// The value that the enumeration `enumeration` has under `name`.
+    fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError>;
 
     /// The banner of the kernel whose layouts these are, where the source tells it.
     fn kernel(&self) -> Option<&str> {

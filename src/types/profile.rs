@@ -13,6 +13,9 @@
 //!
 //! [struct.page]
 //! "" = { offset = 0, size = 64 }        # the structure itself
+//!
+//! [enum.pageflags]
+//! PG_uptodate = 3
 //! ```
 
 use super::{Member, TypeSource, TypesError, WHOLE};
@@ -29,6 +32,8 @@ pub struct Profile {
     pub kernel: Option<String>,
     #[serde(rename = "struct")]
     structures: BTreeMap<String, BTreeMap<String, Member>>,
+    #[serde(rename = "enum", default, skip_serializing_if = "BTreeMap::is_empty")]
+    enumerations: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Profile {
@@ -54,7 +59,11 @@ impl Profile {
             });
             format!("\n[struct.{structure}]\n{}", lines.collect::<String>())
         });
-        kernel.into_iter().chain(tables).collect()
+        let enumerations = self.enumerations.iter().map(|(enumeration, values)| {
+            let lines = values.iter().map(|(name, value)| format!("{name} = {value}\n"));
+            format!("\n[enum.{enumeration}]\n{}", lines.collect::<String>())
+        });
+        kernel.into_iter().chain(tables).chain(enumerations).collect()
     }
 }
 
@@ -65,6 +74,15 @@ impl TypeSource for Profile {
         members.get(path).copied().ok_or_else(|| TypesError::NoMember {
             structure: structure.to_owned(),
             member: path.to_owned(),
+        })
+    }
+
+    fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError> {
+        let values = self.enumerations.get(enumeration);
+        let values = values.ok_or_else(|| TypesError::NoStructure(enumeration.to_owned()))?;
+        values.get(name).copied().ok_or_else(|| TypesError::NoMember {
+            structure: enumeration.to_owned(),
+            member: name.to_owned(),
         })
     }
 
@@ -98,6 +116,13 @@ impl TypeSource for Recorder<'_> {
         structures.entry(structure.to_owned()).or_default().insert(path.to_owned(), member);
         Ok(member)
     }
+
+    fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError> {
+        let value = self.source.enumerator(enumeration, name)?;
+        let enumerations = &mut self.kept.borrow_mut().enumerations;
+        enumerations.entry(enumeration.to_owned()).or_default().insert(name.to_owned(), value);
+        Ok(value)
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +131,8 @@ mod tests {
 
     const TEXT: &str = "kernel = \"Linux version 2.6.33.7 (\\\"gcc\\\")\"\n\
                         \n[struct.file]\n\"f_path.dentry\" = { offset = 24, size = 8 }\n\
-                        \n[struct.task_struct]\ncomm = { offset = 1144, size = 16 }\n";
+                        \n[struct.task_struct]\ncomm = { offset = 1144, size = 16 }\n\
+                        \n[enum.pageflags]\nPG_locked = 0\nPG_uptodate = 3\n";
 
     #[test]
     fn text_round_trips() {
@@ -114,6 +140,8 @@ mod tests {
         assert_eq!(profile.kernel.as_deref(), Some("Linux version 2.6.33.7 (\"gcc\")"));
         let member = profile.member("file", "f_path.dentry").unwrap();
         assert_eq!(member, Member { offset: 24, size: 8 });
+        assert_eq!(profile.enumerator("pageflags", "PG_uptodate").unwrap(), 3);
+        assert!(profile.enumerator("pageflags", "PG_head").is_err());
         assert_eq!(profile.text(), TEXT);
     }
 
@@ -136,8 +164,11 @@ mod tests {
         assert!(recorder.member("task_struct", "__state").is_err());
         assert!(recorder.member("mm_struct", "mmap").is_err());
         recorder.member("task_struct", "comm").unwrap();
+        recorder.enumerator("pageflags", "PG_uptodate").unwrap();
         let kept = recorder.profile();
         assert!(kept.member("task_struct", "comm").is_ok());
         assert!(kept.member("file", "f_path.dentry").is_err());
+        assert_eq!(kept.enumerator("pageflags", "PG_uptodate").unwrap(), 3);
+        assert!(kept.enumerator("pageflags", "PG_locked").is_err());
     }
 }

@@ -1,10 +1,11 @@
-//! The proof that the program in guest RAM is the file given: by its build-id where the linker
-//! left one, else by the bytes of its read-only segments.
+//! The proof that a program or library in guest RAM is the file given: by its build-id where the
+//! linker left one, else by the bytes of its read-only segments.
 
-use super::PAGE;
+use super::mapped_file::MappedFile;
+use super::{PAGE, VictimMemory};
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
-use crate::symbols::ElfFile;
+use crate::symbols::{ElfFile, FileBytes};
 
 /// Whether a program in guest RAM is a file.
 pub enum Identity {
@@ -16,18 +17,26 @@ pub enum Identity {
     Unknown,
 }
 
-/// Compares the program loaded at `bias` with `elf`.
-pub fn compare(view: &VirtualMemory, elf: &ElfFile, bias: u64) -> Identity {
-    by_build_id(view, elf, bias).unwrap_or_else(|| by_bytes(view, elf, bias))
+/// Compares what is loaded from `file`, a `struct file`, at `bias` with `elf`.
+pub fn compare(memory: &VictimMemory, file: Gva, elf: &ElfFile, bias: u64) -> Identity {
+    let by_build_id = by_build_id(memory, file, elf, bias);
+    if !elf.has_bytes() {
+        // What was read through the mapping itself is that file, whatever else can be told.
+        return by_build_id.unwrap_or(Identity::Same);
+    }
+    by_build_id.unwrap_or_else(|| by_bytes(memory.view(), elf, bias))
 }
 
-/// `None` where the build-id cannot tell: the file has none, or its page is not mapped, as after
-/// a fork.
-fn by_build_id(view: &VirtualMemory, elf: &ElfFile, bias: u64) -> Option<Identity> {
+/// `None` where the build-id cannot tell: the file has none, or its page is nowhere.
+fn by_build_id(memory: &VictimMemory, file: Gva, elf: &ElfFile, bias: u64) -> Option<Identity> {
     let expected = elf.build_id()?;
     let mut found = vec![0; expected.id.len()];
     let at = Gva(expected.address).checked_add(bias)?;
-    view.read(at, &mut found).ok()?;
+    if memory.view().read(at, &mut found).is_err() {
+        // After a fork the page is not mapped, but still in the file.
+        let offset = elf.headers().offset_of(expected.address)?;
+        MappedFile::new(memory, file).copy(offset, &mut found).then_some(())?;
+    }
     let same = found == expected.id;
     Some(if same { Identity::Same } else { Identity::Other("its build-id differs".to_owned()) })
 }

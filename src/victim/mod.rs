@@ -1,25 +1,33 @@
-//! The program under test: its file, where it was loaded, and the proof that the program in guest
-//! RAM is the file given.
+//! The program under test: its files, where they were loaded, and the proof that what is in guest
+//! RAM are these files. Names lead to places in the program and in its libraries.
 
-mod file;
+mod files;
 mod identity;
+mod libraries;
+mod link_map;
 mod loaded;
+mod mapped_file;
+mod object;
 mod program;
 mod wrapper;
 
-pub use file::{in_folder, of_guest};
+pub use files::Files;
+pub use libraries::Place;
 pub use program::Program;
 pub use wrapper::told_child;
 
-use identity::Identity;
+use files::{Chosen, Lack};
+use libraries::Libraries;
 use loaded::Loaded;
+use object::Object;
 
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
 use crate::guest::Guest;
 use crate::kernel::{KernelError, field};
-use crate::process::{Mapping, ProcessError, Task, executable, maps};
-use crate::symbols::{ElfFile, MapFile, SymbolError};
+use crate::process::{Mapping, ProcessError, Shown, Task, executable, maps, shown};
+use crate::symbols::{SymbolError, nearest};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -61,15 +69,75 @@ pub enum VictimError {
         /// What differs.
         how: String,
     },
-    /// Too little of the program is in guest RAM.
+    /// Another library.
     #[error(
-        "{path} cannot be proved to be the program that process {pid} runs: none of its text is in guest RAM yet; try again"
+        "{path} is not the {library} that process {pid} has loaded: {how}; give --victim a folder with that one, or without any"
+    )]
+    OtherLibrary {
+        /// The file found in the folder given.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
+        /// The library's path in the guest.
+        library: String,
+        /// What differs.
+        how: String,
+    },
+    /// Too little of the program, or of a library, is in guest RAM.
+    #[error(
+        "{path} cannot be proved to be {what} that process {pid} runs: none of its text is in guest RAM yet; try again"
     )]
     NotProved {
         /// The file given.
         path: PathBuf,
         /// The process.
         pid: i32,
+        /// What it should be.
+        what: String,
+    },
+    /// No such name, neither in the program nor in its libraries.
+    #[error("no symbol '{name}' in {program}{}{}{}{}", and_libraries(*.libraries), nearest(.near), lacking(.lacks), try_again(*.loading))]
+    NoSymbol {
+        /// The name asked for.
+        name: String,
+        /// The program's file.
+        program: PathBuf,
+        /// How many libraries were searched.
+        libraries: usize,
+        /// Names that look like it.
+        near: Vec<String>,
+        /// What of the program and of the libraries is not known, and why.
+        lacks: Vec<String>,
+        /// Whether there may be more libraries in a moment.
+        loading: bool,
+    },
+    /// No library of that name is loaded.
+    #[error("process {pid} has no library '{name}' loaded; it has {}{}", those_loaded(.libraries), try_again(*.loading))]
+    NoLibrary {
+        /// The name asked for.
+        name: String,
+        /// The process.
+        pid: i32,
+        /// Those that are.
+        libraries: Vec<String>,
+        /// Whether there may be more in a moment.
+        loading: bool,
+    },
+    /// Several libraries could be meant.
+    #[error("'{name}' may be any of {}: give more of the one's name or path", .paths.join(", "))]
+    SeveralLibraries {
+        /// The name given.
+        name: String,
+        /// Their paths in the guest.
+        paths: Vec<String>,
+    },
+    /// A library of which nothing is known.
+    #[error(
+        "the symbols of the guest's {library} are not in its memory: give --victim a folder with a copy of it"
+    )]
+    UnknownLibrary {
+        /// Its path in the guest.
+        library: String,
     },
     /// Nothing tells where the program was loaded.
     #[error(
@@ -91,6 +159,30 @@ pub enum VictimError {
     /// A symbol's address that no address space has.
     #[error("symbol '{0}' lies outside of the address space")]
     OutOfSpace(String),
+}
+
+fn and_libraries(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " and its library".to_owned(),
+        count => format!(" and its {count} libraries"),
+    }
+}
+
+fn lacking(lacks: &[String]) -> String {
+    if lacks.is_empty() {
+        return String::new();
+    }
+    let all = lacks.join(", ");
+    format!("; not all is known of {all}: give --victim a folder with whole copies, or the program")
+}
+
+fn those_loaded(libraries: &[String]) -> String {
+    if libraries.is_empty() { "none".to_owned() } else { libraries.join(", ") }
+}
+
+fn try_again(loading: bool) -> &'static str {
+    if loading { "; its libraries are still being loaded, try again" } else { "" }
 }
 
 fn looked(paths: &[PathBuf]) -> String {
@@ -135,6 +227,11 @@ impl<'g> VictimMemory<'g> {
         self.mappings.iter().find(|mapping| mapping.holds(gva))
     }
 
+    /// Its memory map as /proc/PID/maps shows it.
+    pub fn shown(&self) -> Result<Vec<Shown>, KernelError> {
+        shown(self.guest, self.mm, &self.mappings)
+    }
+
     /// The path of its program in the guest.
     pub fn executable(&self) -> Result<String, KernelError> {
         Ok(executable(self.guest, &self.task)?.unwrap_or_default())
@@ -161,60 +258,58 @@ fn no_memory(task: &Task) -> ProcessError {
     ProcessError::NoMemory { pid: task.pid, comm: task.comm.clone(), why }
 }
 
-/// The victim: a process, and the file with its symbols, proved to agree.
+/// The victim: a process, and the files with its symbols, proved to agree.
 pub struct Victim<'g> {
     /// Its memory.
     pub memory: VictimMemory<'g>,
     program: Rc<Program>,
-    /// What the loader added to every address of the file.
-    bias: u64,
+    /// Where its program is loaded.
+    object: Object,
     /// What its header says, where nothing but a map was given.
     loaded: Option<Loaded>,
+    /// What of the program's symbols is not known.
+    lack: Option<Lack>,
+    /// Where its libraries are looked for first.
+    folder: Option<PathBuf>,
+    libraries: OnceCell<Libraries>,
 }
 
 impl<'g> Victim<'g> {
-    /// Proves that the program in `memory` is `program`.
-    pub fn open(memory: VictimMemory<'g>, program: Rc<Program>) -> Result<Self, VictimError> {
-        match &*program {
-            Program::Elf(elf) => Self::with_elf(memory, elf, Rc::clone(&program)),
-            Program::Map(map) => Self::with_map(memory, map, Rc::clone(&program)),
+    /// Proves that the program in `memory` is that of `files`.
+    pub fn open(memory: VictimMemory<'g>, files: &Files) -> Result<Self, VictimError> {
+        let file = memory.program()?;
+        let mut object = Object::new(&memory, file, 0)?;
+        let Chosen { program, lack } = files.program(&memory, &mut object)?;
+        let folder = files.folder().map(ToOwned::to_owned);
+        let libraries = OnceCell::new();
+        let victim = Self { memory, program, object, loaded: None, lack, folder, libraries };
+        match &*victim.program {
+            Program::Elf(_) => Ok(victim),
+            Program::Map(_) => victim.with_map(),
         }
     }
 
-    fn with_elf(
-        memory: VictimMemory<'g>,
-        elf: &ElfFile,
-        program: Rc<Program>,
-    ) -> Result<Self, VictimError> {
-        let bias = load_bias(&memory, elf)?;
-        let identity = bias.map_or_else(
-            || Identity::Other("nothing is mapped where its first segment would be".to_owned()),
-            |bias| identity::compare(memory.view(), elf, bias),
-        );
-        let bias = bias.unwrap_or(0);
-        let victim = Self { memory, program, bias, loaded: None };
-        match identity {
-            Identity::Same => Ok(victim),
-            Identity::Other(how) => Err(victim.another_program(how)?),
-            Identity::Unknown => {
-                let (path, pid) = (victim.program.path().to_owned(), victim.memory.task.pid);
-                Err(VictimError::NotProved { path, pid })
-            }
+    /// The file that its program's symbols are had from, and what it lacks of them.
+    pub fn symbols_from(&self) -> String {
+        let path = self.program.path().display();
+        match &self.lack {
+            Some(lack) => format!("{path}, which lacks some ({})", lack.why),
+            None => path.to_string(),
         }
     }
 
     /// A map has no bytes to compare, but what it says of the program's ends must be so.
-    fn with_map(
-        memory: VictimMemory<'g>,
-        map: &MapFile,
-        program: Rc<Program>,
-    ) -> Result<Self, VictimError> {
-        let loaded = Loaded::read(&memory)?;
-        let (differs, bias) = (loaded.differs(map), loaded.bias);
-        let victim = Self { memory, program, bias, loaded: Some(loaded) };
+    fn with_map(mut self) -> Result<Self, VictimError> {
+        let loaded = Loaded::read(&self.memory)?;
+        self.object.bias = loaded.bias;
+        let differs = match &*self.program {
+            Program::Map(map) => loaded.differs(map),
+            Program::Elf(_) => None,
+        };
+        self.loaded = Some(loaded);
         match differs {
-            None => Ok(victim),
-            Some(how) => Err(victim.another_program(how)?),
+            None => Ok(self),
+            Some(how) => Err(self.another_program(how)?),
         }
     }
 
@@ -224,31 +319,13 @@ impl<'g> Victim<'g> {
         Ok(VictimError::OtherProgram { path, pid, exe: self.memory.executable()?, how })
     }
 
-    /// Where the victim has its symbol `name`, and its size; 0 where the file does not say.
-    pub fn symbol(&self, name: &str) -> Result<(Gva, u64), VictimError> {
+    /// Where the victim's program has its symbol `name`.
+    fn of_program(&self, name: &str) -> Result<Place, VictimError> {
         let symbol = self.program.symbol(name)?;
         if self.loaded.as_ref().is_some_and(|loaded| !loaded.holds(symbol)) {
             let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);
             return Err(VictimError::Outside { name: name.to_owned(), path, pid });
         }
-        let gva = Gva(symbol.address).checked_add(self.bias);
-        let gva = gva.ok_or_else(|| VictimError::OutOfSpace(name.to_owned()))?;
-        Ok((gva, symbol.size))
+        Place::new(name, symbol, self.object.bias, true)
     }
-}
-
-/// What the loader added to the file's addresses: found where the program's file is mapped from
-/// the first segment's offset on. `None` where it is not.
-fn load_bias(memory: &VictimMemory, elf: &ElfFile) -> Result<Option<u64>, KernelError> {
-    let program = memory.program()?;
-    let Some(first) = elf.segments().first() else { return Ok(None) };
-    let page = |address: u64| address - address % PAGE;
-    let starts = |mapping: &&Mapping| {
-        mapping.file == Some(program) && mapping.file_offset == page(first.file_offset)
-    };
-    let found = memory.mappings.iter().find(starts).and_then(|mapping| {
-        let bias = mapping.start.0.checked_sub(page(first.address))?;
-        (bias == 0 || elf.position_independent()).then_some(bias)
-    });
-    Ok(found)
 }

@@ -1,5 +1,4 @@
-//! The victim's symbols, as a file on the host has them: the program itself, or what `nm` printed
-//! of it.
+//! The victim's own symbols, as a file has them: the program itself, or what `nm` printed of it.
 
 use crate::symbols::{ElfFile, MapFile, Symbol, SymbolError};
 use std::path::Path;
@@ -26,6 +25,14 @@ impl Program {
         match self {
             Self::Elf(elf) => elf.symbol(name),
             Self::Map(map) => map.symbol(name),
+        }
+    }
+
+    /// The names of all its symbols.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::Elf(elf) => elf.names().collect(),
+            Self::Map(map) => map.names().collect(),
         }
     }
 }

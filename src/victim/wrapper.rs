@@ -13,8 +13,8 @@ const HEAD: usize = 20;
 /// The process id of the child that `wrapper` says it has started, 0 before there is one; `None`
 /// where it has no status block.
 pub fn told_child(wrapper: &Victim) -> Result<Option<i32>, VictimError> {
-    let at = match wrapper.symbol(SYMBOL) {
-        Ok((at, _)) => at,
+    let at = match wrapper.of_program(SYMBOL) {
+        Ok(place) => place.gva,
         Err(VictimError::Symbol(SymbolError::NoSymbol { .. })) => return Ok(None),
         Err(error) => return Err(error),
     };

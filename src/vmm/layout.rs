@@ -37,12 +37,12 @@ pub enum Layout {
 }
 
 /// One machine type: its name on the command line, where its RAM starts, and how much of it is
-/// kept below the hole.
+/// kept below the hole, where no more than the second number may be (max-ram-below-4g).
 struct Facts {
     layout: Layout,
     name: &'static str,
     start: Gpa,
-    low: fn(u64) -> u64,
+    low: fn(u64, u64) -> u64,
 }
 
 /// Every layout, in the order of [`Layout::tried`].
@@ -51,22 +51,28 @@ const LAYOUTS: [Facts; 5] = [
         layout: Layout::Q35,
         name: "q35",
         start: Gpa(0),
-        low: |ram| if ram >= 0xb000_0000 { 0x8000_0000 } else { ram },
+        low: |ram, most| match if ram >= 0xb000_0000 { 0x8000_0000 } else { 0xb000_0000 } {
+            low if ram >= most.min(low) => most.min(low),
+            _ => ram,
+        },
     },
     Facts {
         layout: Layout::Pc,
         name: "pc",
         start: Gpa(0),
-        low: |ram| if ram >= 0xe000_0000 { 0xc000_0000 } else { ram },
+        low: |ram, most| match most.min(0xe000_0000) {
+            most if ram >= most => most.min(0xc000_0000),
+            _ => ram,
+        },
     },
-    Facts { layout: Layout::Flat, name: "flat", start: Gpa(0), low: |ram| ram },
+    Facts { layout: Layout::Flat, name: "flat", start: Gpa(0), low: |ram, _| ram },
     Facts {
         layout: Layout::Microvm,
         name: "microvm",
         start: Gpa(0),
-        low: |ram| ram.min(0xc000_0000),
+        low: |ram, _| ram.min(0xc000_0000),
     },
-    Facts { layout: Layout::Virt, name: "virt", start: Gpa(0x4000_0000), low: |ram| ram },
+    Facts { layout: Layout::Virt, name: "virt", start: Gpa(0x4000_0000), low: |ram, _| ram },
 ];
 
 impl Layout {
@@ -82,12 +88,24 @@ impl Layout {
         if let Self::Regions(regions) = self {
             return Ok(regions.clone());
         }
+        self.split(ram, u64::MAX)
+    }
+
+    /// The layout of a guest with `ram` bytes, where no more than `most` of it may lie below 4 GiB
+    /// if that is given: a machine's own, unless that makes a difference.
+    pub fn below_4g(self, ram: u64, most: Option<u64>) -> Result<Self, MemoryError> {
+        let Some(most) = most else { return Ok(self) };
+        let split = self.split(ram, most)?;
+        Ok(if split == self.regions(ram)? { self } else { Self::Regions(split) })
+    }
+
+    fn split(&self, ram: u64, most: u64) -> Result<RegionMap, MemoryError> {
         let facts = self.facts();
-        let low = facts.map_or(ram, |facts| (facts.low)(ram));
+        let low = facts.map_or(ram, |facts| (facts.low)(ram, most));
         let gpa = facts.map_or(Gpa(0), |facts| facts.start);
-        let mut regions = vec![Region { gpa, length: low, offset: 0 }];
+        let mut regions = vec![Region { gpa, length: low, source: 0, offset: 0 }];
         if low < ram {
-            regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, offset: low });
+            regions.push(Region { gpa: Gpa(FOUR_GIB), length: ram - low, source: 0, offset: low });
         }
         RegionMap::new(regions)
     }
@@ -146,6 +164,20 @@ mod tests {
         assert_eq!(low_and_high(Layout::Pc, 3583), (3583, 0));
         assert_eq!(low_and_high(Layout::Pc, 3584), (3072, 512));
         assert_eq!(low_and_high(Layout::Pc, 8192), (3072, 5120));
+    }
+
+    #[test]
+    fn less_may_be_kept_low() {
+        let low = |layout: Layout, ram: u64, most: u64| {
+            low_and_high(layout.below_4g(ram * MIB, Some(most * MIB)).unwrap(), ram)
+        };
+        for layout in [Layout::Q35, Layout::Pc] {
+            assert_eq!(low(layout.clone(), 2048, 1024), (1024, 1024));
+            assert_eq!(low(layout.clone(), 512, 1024), (512, 0));
+            assert_eq!(layout.clone().below_4g(512 * MIB, Some(1 << 30)).unwrap(), layout);
+        }
+        assert_eq!(low(Layout::Q35, 4096, 4096), (2048, 2048));
+        assert_eq!(low(Layout::Pc, 4096, 3328), (3072, 1024));
     }
 
     #[test]

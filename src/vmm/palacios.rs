@@ -262,7 +262,7 @@ fn parse_block(line: &str) -> Option<Block> {
     let (start, end, gpa) = (address(start)?, address(end)?, address(gpa)?);
     let length = end.checked_sub(start).filter(|length| *length > 0)?;
     let known = marks.iter().all(|mark| matches!(*mark, "swapped" | "pinned"));
-    let region = Region { gpa: Gpa(gpa), length, offset: start };
+    let region = Region { gpa: Gpa(gpa), length, source: 0, offset: start };
     known.then(|| Block { region, swapped: marks.contains(&"swapped") })
 }
 
@@ -310,7 +310,7 @@ Memory Regions
     }
 
     fn regions() -> RegionMap {
-        let block = |gpa, offset| Region { gpa: Gpa(gpa), length: 128 << 20, offset };
+        let block = |gpa, offset| Region { gpa: Gpa(gpa), length: 128 << 20, source: 0, offset };
         RegionMap::new(vec![block(0, 0x1_0800_0000), block(0x800_0000, 0x1_0000_0000)]).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! The command line from outside, without a guest: what is refused before there is one.
 
-use crate::common::{Ran, built, vmfi, vmfi_in};
+use crate::common::{Ran, built, vmfi, vmfi_alone, vmfi_in};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -37,6 +37,11 @@ impl Files {
     /// Runs in the folder, where `config` is the user's configuration folder.
     fn here(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
         vmfi_in(self.folder.path(), variables, arguments)
+    }
+
+    /// Where no VM runs.
+    fn alone(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
+        vmfi_alone(self.folder.path(), variables, arguments)
     }
 }
 
@@ -81,7 +86,7 @@ fn values_are_checked_before_the_guest_is_looked_at() {
 fn ram_that_cannot_be_had() {
     let files = Files::new();
     let with_ram = |ram: &str| vmfi(["-m", ram, "--system-map", &files.path("map"), "list"]);
-    has(vmfi(["list"]).fails_with(3), &["-m", "VMFI_MEMORY"]);
+    has(files.alone(&[], &["list"]).fails_with(3), &["-m", "VMFI_MEMORY", "no VM runs"]);
     has(with_ram("/no/such/ram").fails_with(3), &["/no/such/ram", "-m"]);
     has(with_ram("/dev/null").fails_with(3), &["device"]);
     has(with_ram(&files.path("")).fails_with(3), &["folder"]);
@@ -228,6 +233,7 @@ fn the_command_line_beats_the_environment_beats_the_file() {
 fn each_variable_is_read() {
     let all = [
         ("VMFI_MEMORY", "/set/ram"),
+        ("VMFI_QEMU", "/set/qmp"),
         ("VMFI_RAM_SIZE", "1G"),
         ("VMFI_RAM_LAYOUT", "pc"),
         ("VMFI_SYSTEM_MAP", "/set/map"),
@@ -242,7 +248,7 @@ fn each_variable_is_read() {
         has(&help, &[&format!("[env: {name}={value}]")]);
     }
     let empty = all.map(|(name, _)| (name, ""));
-    has(files.here(&empty, &["list"]).fails_with(3), &["VMFI_MEMORY"]);
+    has(files.alone(&empty, &["list"]).fails_with(3), &["VMFI_MEMORY"]);
     let refused = |name, value| files.here(&[(name, value)], &["list"]);
     let layouts = [("VMFI_LAYOUTS", "/no/such/layouts"), ("VMFI_MEMORY", "ram")];
     let list = ["list", "--system-map", "map"];
@@ -271,7 +277,7 @@ fn more_and_less_on_standard_error() {
     let files = Files::new();
     files.write("vmfi.toml", "");
     let says_more = |variables: &[(&str, &str)], options: &[&str]| {
-        let ran = files.here(variables, &[options, &["list"]].concat());
+        let ran = files.alone(variables, &[options, &["list"]].concat());
         assert_eq!(ran.code, 3, "{}", ran.stderr);
         ran.stderr.contains("vmfi: debug: options from vmfi.toml")
     };
@@ -285,7 +291,8 @@ fn more_and_less_on_standard_error() {
 #[test]
 fn one_file_of_options_is_read() {
     let files = Files::new();
-    let list = |variables: &[(&str, &str)]| files.here(variables, &["list", "--system-map", "map"]);
+    let list =
+        |variables: &[(&str, &str)]| files.alone(variables, &["list", "--system-map", "map"]);
     has(list(&[]).fails_with(3), &["no guest RAM given"]);
     files.write(".config/vmfi/vmfi.toml", "memory = 'home'");
     let home = files.path("");
@@ -330,4 +337,34 @@ fn files_of_options_that_cannot_be_used() {
     let pipe = files.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     has(given(&pipe).fails_with(2), &["not a file"]);
+}
+
+/// Of `-m` and `--qemu`, which name a guest, the one that was said closer to the command counts.
+#[test]
+fn ram_is_named_once() {
+    let files = Files::new();
+    let no_process = i32::MAX.to_string();
+    let list = |variables: &[(&str, &str)], options: &[&str]| {
+        files.here(variables, &[options, &["list"]].concat())
+    };
+    let (memory, qemu) = (("VMFI_MEMORY", "/no/ram"), ("VMFI_QEMU", no_process.as_str()));
+    has(list(&[qemu], &[]).fails_with(3), &["no process", &no_process, "vmfi guests"]);
+    has(list(&[qemu], &["-m", "/no/ram"]).fails_with(3), &["/no/ram"]);
+    has(list(&[memory], &["--qemu", &no_process]).fails_with(3), &["no process"]);
+    has(list(&[memory], &["--qemu", "/no/qmp"]).fails_with(3), &["/no/qmp", "-qmp"]);
+    let both = ["-m", "/no/ram", "--qemu", no_process.as_str()];
+    has(list(&[], &both).fails_with(2), &["-m", "--qemu", "one of them"]);
+    has(list(&[memory, qemu], &[]).fails_with(2), &["-m", "--qemu"]);
+    let palacios = ["--qemu", no_process.as_str(), "--ram-layout", "palacios"];
+    has(list(&[], &palacios).fails_with(3), &["palacios", "-m"]);
+    files.write("vmfi.toml", "memory = '/no/ram'");
+    has(list(&[qemu], &[]).fails_with(3), &["no process"]);
+    files.write("folder/options", "qemu = 'qmp'");
+    let options = ["--config", "folder/options"];
+    has(list(&[memory], &options).fails_with(3), &["/no/ram"]);
+    has(list(&[], &options).fails_with(3), &["folder/qmp"]);
+    files.write("vmfi.toml", &format!("qemu = {no_process}"));
+    has(list(&[], &[]).fails_with(3), &["no process"]);
+    let own = std::process::id().to_string();
+    has(list(&[("VMFI_QEMU", &own)], &[]).fails_with(3), &[&own, "no VM", "vmfi guests"]);
 }

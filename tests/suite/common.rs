@@ -86,17 +86,30 @@ impl Ran {
 /// A guest, and what a user types to reach it.
 pub struct Live {
     pub guest: LabGuest,
-    pub map: PathBuf,
+    /// A copy of its /proc/kallsyms. Without one, nothing is given but the guest's memory.
+    pub map: Option<PathBuf>,
 }
 
 impl Live {
     pub fn new(setup: &Setup) -> Self {
-        let map = system_map(&setup.kernel);
+        let map = Some(system_map(&setup.kernel));
         Self { guest: boot(setup), map }
     }
 
+    /// One of which nothing is known but its memory.
+    pub fn unknown(setup: &Setup) -> Self {
+        Self { guest: boot(setup), map: None }
+    }
+
+    pub fn map(&self) -> &Path {
+        self.map.as_deref().unwrap()
+    }
+
     pub fn vmfi(&self, arguments: &[&str]) -> Ran {
-        self.vmfi_with_map(&self.map, arguments)
+        match &self.map {
+            Some(map) => self.vmfi_with_map(map, arguments),
+            None => self.with_memory_alone(arguments),
+        }
     }
 
     pub fn vmfi_with_map(&self, map: &Path, arguments: &[&str]) -> Ran {
@@ -118,7 +131,8 @@ impl Live {
     /// the wrapper and its child.
     pub fn start(&mut self, program: &str) -> (i64, i64) {
         let ready = "until [ $(wc -l </out) -ge 3 ]; do sleep 0.1; done; cat /out";
-        let command = format!("/wrapper {program} >/out 2>&1 & sleep 0.1; {ready}");
+        // What another one printed is cleared before this one starts.
+        let command = format!(": >/out; /wrapper {program} >/out 2>&1 & {ready}");
         let lines = self.guest.run(&command).unwrap();
         let number = |label: &str| {
             let line = lines.iter().find_map(|line| line.strip_prefix(label));
@@ -167,6 +181,27 @@ pub fn vmfi_in<I: AsRef<OsStr>>(
 ) -> Ran {
     let mut vmfi = Command::new(env!("CARGO_BIN_EXE_vmfi"));
     run(folder, vmfi.envs(variables.iter().copied()).args(arguments))
+}
+
+/// The same as if this were a host of its own: there, no other process is.
+pub fn vmfi_alone<I: AsRef<OsStr>>(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    arguments: impl IntoIterator<Item = I>,
+) -> Ran {
+    let mut alone = alone();
+    alone.arg(env!("CARGO_BIN_EXE_vmfi")).args(arguments);
+    run(folder, alone.envs(variables.iter().copied()))
+}
+
+/// Runs the program that is added to it in a process namespace of its own, with a /proc of its own.
+pub fn alone() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command
 }
 
 /// Runs `command` in `folder`, where `config` is the user's configuration folder, with nothing of

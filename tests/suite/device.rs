@@ -9,7 +9,7 @@ use std::process::Command;
 use vmfi::address::Gva;
 use vmfi::cache::Cache;
 use vmfi::fault::Fault;
-use vmfi::guest::{Guest, GuestOptions};
+use vmfi::guest::{Guest, GuestError, GuestOptions, RamOf};
 use vmfi::inject::{InjectError, Injection, Receipt, inject};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
@@ -123,7 +123,7 @@ fn moved_ram_is_not_written(guest: &mut LabGuest, map: &Path, pid: &Value, gva: 
     let ours = palacios_list(0);
     write(&ours);
     let options = GuestOptions {
-        memory: guest.ram(),
+        memory: RamOf::Path(guest.ram()),
         ram_size: None,
         layout: Some(RamLayout::Palacios(list.path().to_owned())),
         system_map: Some(map.to_owned()),
@@ -138,9 +138,15 @@ fn moved_ram_is_not_written(guest: &mut LabGuest, map: &Path, pid: &Value, gva: 
     let before = seen(guest, pid, gva);
     assert!(before.starts_with("08"), "{before}");
     write(&palacios_list(0x1000));
-    assert!(matches!(inject(9), Err(InjectError::Palacios(PalaciosError::Moved))));
+    assert!(matches!(
+        inject(9),
+        Err(InjectError::Guest(GuestError::Palacios(PalaciosError::Moved)))
+    ));
     write(&ours.replacen("pinned", "swapped", 1));
-    assert!(matches!(inject(9), Err(InjectError::Palacios(PalaciosError::Swapped { .. }))));
+    assert!(matches!(
+        inject(9),
+        Err(InjectError::Guest(GuestError::Palacios(PalaciosError::Swapped { .. })))
+    ));
     assert_eq!(seen(guest, pid, gva), before);
     write(&ours);
     inject(9).unwrap();

@@ -37,7 +37,7 @@ impl Kmem {
     fn run(&self, arguments: &[&str]) -> Ran {
         let mut kmem = Command::new(Path::new("./kmem"));
         kmem.args(["-m", self.live.guest.ram().to_str().unwrap()]);
-        kmem.args(["--system-map", self.live.map.to_str().unwrap()]);
+        kmem.args(["--system-map", self.live.map().to_str().unwrap()]);
         run(self.folder.path(), kmem.args(arguments))
     }
 

@@ -2,6 +2,10 @@
 //! on both sides of 4 GiB. What the guest itself says is the truth that each is held against.
 
 use crate::common::{Live, boot, built, kernels, number, project, system_map, vmfi};
+use crate::proofs::{
+    NOT_CLEARED, both_sides_of_four_gib_are_reached, injection_lands, processes_agree,
+    wrapper_is_listed,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,85 +18,6 @@ use vmfi::lab::{LabGuest, Setup};
 
 const WRITTEN: u64 = 0x2222_2222_2222_2222;
 const NAMESPACED: u64 = 0x5555_5555_5555_5555;
-
-/// Process id, parent's id and name of every process that lives long enough to be compared: not
-/// of the kernel's workers, whose names change with their work.
-fn steady(processes: impl Iterator<Item = (i64, i64, String)>) -> BTreeSet<(i64, i64, String)> {
-    processes.filter(|(_, _, comm)| !comm.starts_with("kworker") && comm != "ps").collect()
-}
-
-/// What the guest's own /proc says: `ps` cuts and decorates names.
-fn of_guest(live: &mut Live) -> BTreeSet<(i64, i64, String)> {
-    let lines = live.guest.run("ps -o pid,ppid,comm").unwrap();
-    let parse = |line: &String| {
-        let mut words = line.split_whitespace();
-        let mut number = || words.next().unwrap().parse::<i64>().ok();
-        let (pid, parent) = (number()?, number()?);
-        Some((pid, parent, words.collect::<Vec<_>>().join(" ")))
-    };
-    steady(lines.iter().filter_map(parse))
-}
-
-fn of_vmfi(live: &Live) -> BTreeSet<(i64, i64, String)> {
-    let all = live.vmfi(&["list", "--all", "--json"]).json();
-    let parse = |process: &Value| {
-        let comm = process["comm"].as_str().unwrap().to_owned();
-        (process["pid"].as_i64().unwrap(), process["ppid"].as_i64().unwrap(), comm)
-    };
-    steady(all.as_array().unwrap().iter().map(parse))
-}
-
-/// `list --all` is the guest's own `ps`. Processes come and go between the two looks, so the
-/// looks are repeated until they agree.
-fn processes_agree(live: &mut Live) {
-    let mut looks = Vec::new();
-    for _ in 0..5 {
-        let (inside, outside) = (of_guest(live), of_vmfi(live));
-        assert!(outside.len() > 20, "{outside:?}");
-        if inside == outside {
-            return;
-        }
-        looks.push((inside, outside));
-    }
-    let (inside, outside) = looks.pop().unwrap();
-    panic!(
-        "only in the guest: {:?}, only from outside: {:?}",
-        &inside - &outside,
-        &outside - &inside
-    );
-}
-
-/// One wrapper with one child, states and executables as they are.
-fn wrapper_is_listed(live: &Live, pid: i64, child: i64, program: &str) {
-    let listed = live.vmfi(&["list", "--json"]).json();
-    let expected = serde_json::json!([{
-        "pid": pid, "comm": "wrapper", "state": "S", "exe": "/wrapper",
-        "children": [{
-            "pid": child, "comm": &program[1..], "state": "S", "exe": program,
-        }],
-    }]);
-    assert_eq!(listed, expected);
-    let text = live.vmfi(&["list"]);
-    assert!(text.stdout.contains("/wrapper") && text.stdout.contains(program), "{}", text.stdout);
-}
-
-/// An injection lands where the guest's pagemap says, and the guest reads what was written.
-fn injection_lands(live: &mut Live, pid: i64, child: i64) {
-    let wrapper = pid.to_string();
-    let receipt = live.vmfi(&["inject", &wrapper, "value", "-2", "4", "2", "--json"]).json();
-    let gva = number(&receipt["gva"]);
-    assert_eq!(receipt["before"], "22222222");
-    assert_eq!(receipt["after"], "feffffff");
-    assert_eq!(receipt["read_back"], "feffffff");
-    assert_eq!(receipt["overwritten"], false);
-    assert_eq!(receipt["atomic"], true);
-    assert_eq!(receipt["victim_pid"], child);
-    assert_eq!(number(&receipt["gpa"]), live.pagemap(child, gva));
-    assert_eq!(live.guest_reads(child, gva - 2, 8), "2222feffffff2222");
-    let read = live.vmfi(&["read", &wrapper, "value", "--json"]).json();
-    assert_eq!(read["bytes"], "2222feffffff2222");
-    assert_eq!(read["gva"], format!("{:#x}", gva - 2));
-}
 
 /// A value that crosses a page lands in both, wherever they lie.
 fn page_crossing_lands(live: &mut Live, pid: i64, child: i64) {
@@ -201,20 +126,16 @@ fn four_levels_without_kaslr() {
     });
 }
 
-/// The victim's memory on both sides of 4 GiB, with each machine type's split. 64 MiB are taken
-/// from the top of RAM; what is low is taken by a program that needs all the rest.
+/// The victim's memory on both sides of 4 GiB, with each machine type's split.
 #[test]
 fn ram_on_both_sides_of_four_gib() {
     for machine in ["q35", "pc"] {
         let ram_mib = if machine == "q35" { 2900 } else { 3700 };
         let kernel = &kernels()[0];
-        let mut live = Live::new(&Setup { ram_mib, machine, ..Setup::new(kernel) });
+        let append = NOT_CLEARED.to_owned();
+        let mut live = Live::new(&Setup { ram_mib, machine, append, ..Setup::new(kernel) });
         let (pid, child) = live.start("/holder");
-        let places = sample_of_big(&mut live, pid, child);
-        let high = places.iter().filter(|gpa| **gpa >= 1 << 32).count();
-        assert!(high > 0, "{machine}: {places:x?}");
-        injection_lands(&mut live, pid, child);
-        low_memory_is_reached(&mut live);
+        both_sides_of_four_gib_are_reached(&mut live, pid, child);
         // The layout that the other machine type would have is not proved.
         let other = if machine == "q35" { "flat" } else { "q35" };
         live.vmfi(&["list", "--ram-layout", other]).fails_with(3);
@@ -227,33 +148,6 @@ fn ram_on_both_sides_of_four_gib() {
         let shifted = regions.replace("@0,", "@4096,").replace(":3G", ":2G").replace(":2G", ":1G");
         live.vmfi(&["list", "--ram-layout", &shifted]).fails_with(3);
     }
-}
-
-/// Where vmfi finds pages of the large array: everywhere as the guest's pagemap has it.
-fn sample_of_big(live: &mut Live, pid: i64, child: i64) -> Vec<u64> {
-    let offsets = (0..64 << 20).step_by(8 << 20);
-    offsets
-        .map(|offset: u64| {
-            let wrapper = pid.to_string();
-            let offset = offset.to_string();
-            let read = live.vmfi(&["read", &wrapper, "big", "8", &offset, "--json"]).json();
-            assert_eq!(read["bytes"], "01".repeat(8));
-            let (gva, gpa) = (number(&read["gva"]), number(&read["gpa"]));
-            assert_eq!(gpa, live.pagemap(child, gva));
-            gpa
-        })
-        .collect()
-}
-
-/// With the RAM above 4 GiB taken by a file in memory, a victim's pages lie below.
-fn low_memory_is_reached(live: &mut Live) {
-    let fill = "mkdir -p /fill; mount -t tmpfs -o size=90% fill /fill; \
-                dd if=/dev/zero of=/fill/file bs=1M count=1200 2>/dev/null; sync";
-    live.guest.run(fill).unwrap();
-    let (pid, child) = live.start("/holder");
-    let places = sample_of_big(live, pid, child);
-    assert!(places.iter().any(|gpa| *gpa < 1 << 32), "{places:x?}");
-    injection_lands(live, pid, child);
 }
 
 /// With the VM halted, exactly the receipt's bytes differ; and looking, a dry run included,
@@ -355,7 +249,7 @@ fn a_program_on_an_overlay() {
     let mut files = crate::common::files();
     files.copy(&version.join("kernel/fs/overlayfs/overlay.ko"), "/overlay.ko").unwrap();
     let guest = LabGuest::boot(&Setup::new(&kernel), &files).unwrap();
-    let mut live = Live { guest, map: system_map(&kernel) };
+    let mut live = Live { guest, map: Some(system_map(&kernel)) };
     live.guest
         .run(
             "insmod /overlay.ko; mkdir -p /low /all /mnt; cp /holder-pie /low; \
@@ -385,14 +279,26 @@ fn a_program_that_the_guest_does_not_have_whole() {
     };
     let (_, child) = live.start("sh -c 'echo up; sleep 1000; true'");
     fails(&live, child, &["--victim", "/bin/busybox", "stripped"]);
-    // What nobody has read or written is in no page: here two of them behind the program's end.
-    live.guest.run("cp /holder /part; truncate -s $(($(wc -c </holder) + 8192)) /part").unwrap();
+    // What nobody has read or written is in no page: here the part with the symbols, at the end.
+    live.guest
+        .run(
+            "size=$(wc -c </holder); cp /holder /part; truncate -s $((size - 65536)) /part; \
+             truncate -s $size /part",
+        )
+        .unwrap();
     let (_, child) = live.start("/part");
-    fails(&live, child, &["--victim", "/part", "; 2 of its "]);
-    // More of them than the numbers that the tree of its two pages covers.
-    live.guest.run("cp /wrapper /few; truncate -s 300000 /few").unwrap();
-    let (_, child) = live.start("/few sleep 1000");
-    fails(&live, child, &["--victim", "/few", "; 72 of its 74 "]);
+    fails(&live, child, &["--victim", "/part", "; 16 of its ", "not in the guest's memory"]);
+    // Behind the program's end nothing is needed, in however many pages.
+    for more in [8192, 1 << 20] {
+        let path = format!("/more-{more}");
+        let longer =
+            format!("cp /holder {path}; truncate -s $(($(wc -c <{path}) + {more})) {path}");
+        live.guest.run(&longer).unwrap();
+        let (_, child) = live.start(&path);
+        let read = ["read", "--direct", &child.to_string(), "value", "--json"];
+        assert_eq!(live.with_memory_alone(&read).json()["value"], WRITTEN);
+        live.guest.run(&format!("kill {child}")).unwrap();
+    }
     let (_, child) = live.start("/holder");
     let read = ["read", "--direct", &child.to_string(), "value", "--json"];
     assert_eq!(live.with_memory_alone(&read).json()["value"], WRITTEN);
@@ -421,7 +327,7 @@ fn a_receipt_is_never_lost() {
     let output = Command::new(env!("CARGO_BIN_EXE_vmfi"))
         .args(["inject", &pid.to_string(), "value", "6", "4", "0"])
         .env("VMFI_MEMORY", live.guest.ram())
-        .env("VMFI_SYSTEM_MAP", &live.map)
+        .env("VMFI_SYSTEM_MAP", live.map())
         .env("VMFI_VICTIM", built("fixtures"))
         .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
         .output()
@@ -537,7 +443,7 @@ fn a_ram_file_that_an_earlier_guest_used() {
 fn wrong_kernels_symbols() {
     let all = kernels();
     let live = Live::new(&Setup::new(&all[0]));
-    let map = fs::read_to_string(&live.map).unwrap();
+    let map = fs::read_to_string(live.map()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let fails = |text: &str, words: &[&str]| {
         let path = folder.path().join("System.map");

@@ -83,7 +83,7 @@ impl Tables {
 
     /// The tables as the walker finds them in guest RAM.
     fn in_ram(&self) -> TablesInRam {
-        let ram = Region { gpa: Gpa(0), length: RAM, offset: 0 };
+        let ram = Region { gpa: Gpa(0), length: RAM, source: 0, offset: 0 };
         let words = |table: &PageTable| table.iter().map(entry_bits).collect::<Vec<_>>();
         let words = self.frames.iter().flat_map(words).collect();
         TablesInRam { regions: RegionMap::new(vec![ram]).unwrap(), words }

@@ -1,0 +1,258 @@
+//! A process of the host, as /proc shows it: whose it is, how it was started, what it has mapped.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where the host shows its processes.
+pub const PROC: &str = "/proc";
+/// Bytes of a command line, or of a memory map, that are looked at; real ones have some thousand.
+const LIMIT: u64 = 16 << 20;
+/// The field of `stat` that tells when the process was started (proc(5)), counted from the one
+/// behind the name.
+const START_FIELD: usize = 19;
+
+/// A process, told from any later one that gets its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostProcess {
+    folder: PathBuf,
+    /// Its process id.
+    pub pid: i32,
+    /// When it was started, in the host's clock ticks since it was booted.
+    started: u64,
+}
+
+impl HostProcess {
+    /// The process `pid` of those in the folder `proc`.
+    pub fn open(proc: &Path, pid: i32) -> io::Result<Self> {
+        let folder = proc.join(pid.to_string());
+        let started = started(&folder)?;
+        Ok(Self { folder, pid, started })
+    }
+
+    /// Every process in the folder `proc`, by its number. One that is just ending may be left out.
+    pub fn all(proc: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut all: Vec<_> = pids.filter_map(|pid| Self::open(proc, pid).ok()).collect();
+        all.sort_by_key(|process| process.pid);
+        all
+    }
+
+    /// Whether it still runs, and no other has its number.
+    pub fn still_runs(&self) -> bool {
+        started(&self.folder).is_ok_and(|started| started == self.started)
+    }
+
+    /// How it was started, word by word.
+    pub fn command_line(&self) -> io::Result<Vec<String>> {
+        let bytes = read(&self.folder.join("cmdline"))?;
+        let words = bytes.strip_suffix(&[0]).unwrap_or(&bytes).split(|byte| *byte == 0);
+        Ok(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        let name = read(&self.folder.join("comm")).unwrap_or_default();
+        String::from_utf8_lossy(&name).trim_end().to_owned()
+    }
+
+    /// The user it runs as.
+    pub fn user(&self) -> Option<u32> {
+        fs::metadata(&self.folder).ok().map(|folder| folder.uid())
+    }
+
+    /// `path` as the process means it: one that is relative starts at its own working directory.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        if path.is_absolute() { path.to_owned() } else { self.folder.join("cwd").join(path) }
+    }
+
+    /// What it has mapped, by address.
+    pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
+        let bytes = read(&self.folder.join("maps"))?;
+        Ok(Mapping::all(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// A path at which the file behind `mapping` opens, whatever its name is by now: through its
+    /// own name, a descriptor of the process, or, with the right to, the mapping itself.
+    pub fn file_behind(&self, mapping: &Mapping) -> Option<PathBuf> {
+        let Range { start, end } = mapping.addresses;
+        let itself = self.folder.join(format!("map_files/{start:x}-{end:x}"));
+        let is_it = |path: &PathBuf| {
+            let metadata = fs::metadata(path);
+            metadata.is_ok_and(|file| file.is_file() && file.ino() == mapping.inode)
+        };
+        let same_name = |path: &PathBuf| {
+            fs::read_link(path)
+                .is_ok_and(|name| name.as_os_str().as_bytes() == mapping.name.as_bytes())
+        };
+        let named = PathBuf::from(&mapping.name);
+        let of_device = |path: &PathBuf| {
+            let device = fs::metadata(path).map(|file| file.dev());
+            device.is_ok_and(|device| mapping.is_on(device))
+        };
+        let descriptors = fs::read_dir(self.folder.join("fd")).into_iter().flatten().flatten();
+        let open = |path: &PathBuf| is_it(path) && File::open(path).is_ok();
+        [named]
+            .into_iter()
+            .filter(of_device)
+            .chain(descriptors.map(|entry| entry.path()).filter(same_name))
+            .chain([itself])
+            .find(open)
+    }
+}
+
+/// A run of addresses of a process, and what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its addresses.
+    pub addresses: Range<u64>,
+    /// Whether the process may write there, and not run code.
+    pub data: bool,
+    /// Whether others see what is written there.
+    pub shared: bool,
+    /// Where in its file it starts.
+    pub offset: u64,
+    device: (u64, u64),
+    inode: u64,
+    /// The file's name, as it was when it was mapped; what the kernel calls it where it has none.
+    pub name: String,
+}
+
+impl Mapping {
+    /// Those that `maps` lists.
+    pub fn all(maps: &str) -> Vec<Self> {
+        maps.lines().filter_map(mapping).collect()
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.addresses.end - self.addresses.start
+    }
+
+    /// Whether a file is mapped.
+    pub fn has_file(&self) -> bool {
+        self.inode != 0
+    }
+
+    /// Whether it is nobody's file, stack or heap.
+    pub fn is_anonymous(&self) -> bool {
+        !self.has_file() && (self.name.is_empty() || self.name.starts_with("[anon"))
+    }
+
+    fn is_on(&self, device: u64) -> bool {
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        self.device == (u64::from(major), u64::from(minor))
+    }
+
+    /// Whether `next` may be more of the same: the kernel keeps what is treated differently apart.
+    pub fn goes_on_in(&self, next: &Self) -> bool {
+        let kind = |mapping: &Self| {
+            (mapping.data, mapping.shared, mapping.device, mapping.inode, mapping.name.clone())
+        };
+        let goes_on = !self.has_file() || self.offset + self.length() == next.offset;
+        self.addresses.end == next.addresses.start && goes_on && kind(self) == kind(next)
+    }
+}
+
+/// A line of `maps` (proc(5)).
+fn mapping(line: &str) -> Option<Mapping> {
+    let (addresses, rest) = line.split_once(' ')?;
+    let (start, end) = addresses.split_once('-')?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let addresses = number(start)?..number(end)?;
+    let mut words = rest.splitn(5, ' ');
+    let rights = words.next()?;
+    let offset = number(words.next()?)?;
+    let (major, minor) = words.next()?.split_once(':')?;
+    let device = (number(major)?, number(minor)?);
+    let inode = words.next()?.parse().ok()?;
+    let name = words.next().unwrap_or_default().trim_start().to_owned();
+    let data = rights.starts_with("rw-");
+    let shared = rights.ends_with('s');
+    let whole = addresses.start < addresses.end;
+    whole.then_some(Mapping { addresses, data, shared, offset, device, inode, name })
+}
+
+/// When the process of `folder` was started. Its name may hold blanks and parentheses.
+fn started(folder: &Path) -> io::Result<u64> {
+    let stat = read(&folder.join("stat"))?;
+    let stat = String::from_utf8_lossy(&stat);
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace();
+    // One that has ended and waits for its parent runs no more.
+    let state = fields.next();
+    let start = fields.nth(START_FIELD - 1).and_then(|field| field.parse().ok());
+    start.filter(|_| !matches!(state, Some("Z" | "X"))).ok_or(io::ErrorKind::NotFound.into())
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> HostProcess {
+        HostProcess::open(Path::new(PROC), std::process::id() as i32).unwrap()
+    }
+
+    #[test]
+    fn this_process_is_told_from_others() {
+        let own = own();
+        assert!(own.still_runs());
+        assert!(!HostProcess { started: own.started + 1, ..own.clone() }.still_runs());
+        assert!(HostProcess::all(Path::new(PROC)).contains(&own));
+        assert_eq!(own.command_line().unwrap(), std::env::args().collect::<Vec<_>>());
+        assert_eq!(own.path(Path::new("x")), own.folder.join("cwd/x"));
+    }
+
+    #[test]
+    fn one_that_has_ended_runs_no_more() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let process = HostProcess::open(Path::new(PROC), child.id() as i32).unwrap();
+        child.kill().unwrap();
+        while process.still_runs() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!process.still_runs());
+    }
+
+    #[test]
+    fn files_behind_mappings_are_found_without_a_name() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(0x5000).unwrap();
+        let mapped = memmap2::MmapOptions::new().offset(0x1000).map_raw(&file).unwrap();
+        let start = mapped.as_ptr() as u64;
+        let all = own().mappings().unwrap();
+        let mapping = all.iter().find(|mapping| mapping.addresses.start == start).unwrap();
+        assert_eq!((mapping.length(), mapping.offset), (0x4000, 0x1000));
+        assert!(mapping.shared && mapping.data && mapping.has_file());
+        let path = own().file_behind(mapping).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().ino(), file.metadata().unwrap().ino());
+    }
+
+    #[test]
+    fn lines_of_maps() {
+        let line = "7f00-9f00 rw-s 00001000 00:1b 3061           /dev/shm/a b (deleted)";
+        let shared = mapping(line).unwrap();
+        assert_eq!((shared.addresses.clone(), shared.offset), (0x7f00..0x9f00, 0x1000));
+        assert_eq!((shared.name.as_str(), shared.inode), ("/dev/shm/a b (deleted)", 3061));
+        assert!(shared.data && shared.shared);
+        let private = mapping("1000-2000 rw-p 00000000 00:00 0 ").unwrap();
+        let next = mapping("2000-3000 rw-p 00000000 00:00 0 ").unwrap();
+        assert!(private.is_anonymous() && private.goes_on_in(&next));
+        assert!(!mapping("1000-2000 rw-p 00000000 00:00 0 [heap]").unwrap().is_anonymous());
+        for bad in ["", "1-2", "2000-1000 rw-p 0 00:00 0", "x-y rw-p 0 00:00 0", "1-2 rw-p 0 00 0"]
+        {
+            assert_eq!(mapping(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! QEMU: where the RAM of a VM lies that runs already, however it was started.
+//!
+//! Its machine protocol tells all of it, where somebody answers there. Else its command line tells
+//! what memory was asked for, and its memory map shows what there is of that size. Where several
+//! arrangements are possible then, each is a candidate, and the guest's kernel proves one.
+
+mod command_line;
+mod mtree;
+mod qmp;
+
+use super::host::{HostProcess, Mapping, PROC};
+use super::running::{Piece, Placing, mappings, piece};
+use super::{Layout, Vm, VmError, VmRam};
+use crate::address::Gpa;
+use crate::memory::RegionMap;
+use command_line::{Backend, BackendKind, CommandLine};
+use qmp::Qmp;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a program is called that is QEMU with a machine: not its tools, nor what runs programs of
+/// other architectures.
+const PROGRAMS: [&str; 3] = ["qemu-system-", "qemu-kvm", "kvm"];
+/// Machine types by how their names start, since they may end in a version; the first is what a
+/// PC is where nothing is said.
+const MACHINES: [(&str, Layout); 6] = [
+    ("pc-q35", Layout::Q35),
+    ("q35", Layout::Q35),
+    ("pc-i440fx", Layout::Pc),
+    ("pc", Layout::Pc),
+    ("microvm", Layout::Microvm),
+    ("virt", Layout::Virt),
+];
+const DEFAULT_MACHINE: &str = "pc";
+/// A machine without anything, which management tools start to ask QEMU what it can.
+const NO_MACHINE: &str = "none";
+
+/// QEMU answers within some ms, unless another client holds the socket.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long that is tried where there is another way.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Memory devices start at a multiple of this, above 4 GiB and all RAM.
+const DEVICE_MEMORY_ALIGNMENT: u64 = 1 << 30;
+const FOUR_GIB: u64 = 1 << 32;
+/// A DIMM's own alignment: that of its memory.
+const DIMM_ALIGNMENT: u64 = 2 << 20;
+/// Arrangements of memory of equal sizes: those of five pieces.
+const MOST_ARRANGEMENTS: usize = 120;
+/// Below the first MiB RAM is hidden by firmware and video memory, and is RAM all the same.
+const HIDDEN: u64 = 1 << 20;
+
+#[derive(Debug)]
+struct Qemu {
+    process: HostProcess,
+    line: CommandLine,
+    socket: Option<PathBuf>,
+    /// Whether the socket is all that was given, and so must answer.
+    by_socket: bool,
+}
+
+/// The VM that `process` runs, if it is QEMU's.
+pub fn recognize(process: HostProcess) -> Option<Arc<dyn Vm>> {
+    Qemu::new(process).map(|qemu| Arc::new(qemu) as Arc<dyn Vm>)
+}
+
+/// The VM that answers at the socket `path`.
+pub fn at_socket(path: &Path) -> Result<Arc<dyn Vm>, VmError> {
+    let pid = Qmp::connect(path, PATIENCE)?.pid;
+    let process = HostProcess::open(Path::new(PROC), pid);
+    let process = process.map_err(|_| VmError::NoProcess(pid))?;
+    let name = process.name().escape_default().to_string();
+    let qemu = Qemu::new(process).ok_or(VmError::NotAVm { pid, name })?;
+    Ok(Arc::new(Qemu { socket: Some(path.to_owned()), by_socket: true, ..qemu }))
+}
+
+impl Qemu {
+    fn new(process: HostProcess) -> Option<Self> {
+        let words = process.command_line().ok()?;
+        let program = Path::new(words.first()?).file_name()?.to_str()?;
+        let system = PROGRAMS.iter().any(|name| match name.strip_suffix('-') {
+            Some(_) => program.starts_with(name),
+            None => program == *name,
+        });
+        let line = CommandLine::parse(&words);
+        let named = line.socket().map(PathBuf::from);
+        let socket = named.map(|path| process.path(&path));
+        let new = Self { process, line, socket, by_socket: false };
+        (system && new.machine() != NO_MACHINE).then_some(new)
+    }
+
+    /// The layout of the machine, where its type is known.
+    fn layout(&self) -> Option<Layout> {
+        let machine = self.machine();
+        let known = MACHINES.iter().find(|(start, _)| machine.starts_with(start));
+        known.map(|(_, layout)| layout.clone())
+    }
+
+    /// As QEMU itself tells.
+    fn told(&self, mut qmp: Qmp) -> Result<VmRam, VmError> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for range in mtree::ram(&qmp.human("info mtree -f")?) {
+            let answer = qmp.human(&format!("gpa2hva {:#x}", range.start))?;
+            let Some(address) = address(&answer) else { continue };
+            add(&mut pieces, piece(range, address));
+        }
+        let mappings = mappings(&self.process)?;
+        let mut placing = Placing::new(&self.process, &mappings);
+        let regions = placing.place(&pieces)?;
+        let candidates = vec![(Layout::Regions(regions.clone()), regions)];
+        Ok(VmRam { sources: placing.sources, candidates })
+    }
+
+    /// As its command line and its memory map have it.
+    fn inferred(&self) -> Result<VmRam, VmError> {
+        let mappings = mappings(&self.process)?;
+        let (ram, dimms) = (self.line.backends(), self.line.dimms());
+        let all: Vec<_> = ram.iter().chain(dimms.iter().map(|dimm| &dimm.backend)).collect();
+        let mut fitting = Vec::new();
+        for backend in &all {
+            fitting.push(self.fitting(backend, &mappings)?);
+        }
+        let layouts = self.layout().map_or_else(|| Layout::tried().collect(), |only| vec![only]);
+        let mut placing = Placing::new(&self.process, &mappings);
+        let mut candidates = Vec::new();
+        for layout in layouts {
+            let bad = |source| VmError::BadRegions { pid: self.process.pid, source };
+            let layout = layout.below_4g(self.line.ram(), self.line.max_below_4g()).map_err(bad)?;
+            let flat = layout.regions(self.line.ram()).map_err(bad)?;
+            for addresses in arrangements(&fitting).ok_or_else(|| self.too_many(all.len()))? {
+                let (of_ram, of_dimms) = addresses.split_at(ram.len());
+                let mut pieces = spread(&flat, &ram, of_ram);
+                pieces.extend(self.dimms(&flat, of_dimms));
+                candidates.push((layout.clone(), placing.place(&pieces)?));
+            }
+        }
+        Ok(VmRam { sources: placing.sources, candidates })
+    }
+
+    /// The addresses at which `backend` may lie. QEMU makes what it is asked for one by one, and
+    /// the kernel places each below the one before: so the highest is the likeliest.
+    fn fitting(&self, backend: &Backend, mappings: &[Mapping]) -> Result<Vec<u64>, VmError> {
+        let starts = (0..mappings.len()).rev().map(|index| &mappings[index..]);
+        let of_size = starts.filter(|from| has_length(from, backend.size)).map(|from| &from[0]);
+        let (meant, others): (Vec<_>, Vec<_>) =
+            of_size.partition(|mapping| self.is_meant(&backend.kind, mapping));
+        let fitting = if meant.is_empty() { others } else { meant };
+        let addresses: Vec<_> = fitting.iter().map(|mapping| mapping.addresses.start).collect();
+        let (pid, mib) = (self.process.pid, backend.size >> 20);
+        if addresses.is_empty() { Err(VmError::RamNotFound { pid, mib }) } else { Ok(addresses) }
+    }
+
+    fn is_meant(&self, kind: &BackendKind, mapping: &Mapping) -> bool {
+        match kind {
+            BackendKind::Ram => mapping.is_anonymous(),
+            BackendKind::Memfd => mapping.name.starts_with("/memfd:"),
+            BackendKind::File(path) => {
+                let path = std::fs::canonicalize(self.process.path(Path::new(path)));
+                path.is_ok_and(|path| Path::new(&mapping.name).starts_with(path))
+            }
+        }
+    }
+
+    /// Where the guest has the memory devices that lie at `addresses` (`hw/i386/pc.c`,
+    /// `hw/mem/memory-device.c`).
+    fn dimms(&self, ram: &RegionMap, addresses: &[u64]) -> Vec<Piece> {
+        let end = ram.iter().map(|region| region.end().0).max().unwrap_or(0);
+        let mut next = end.max(FOUR_GIB).next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
+        let place = |(dimm, address): (command_line::Dimm, &u64)| {
+            let start = dimm.address.unwrap_or(next.next_multiple_of(DIMM_ALIGNMENT));
+            let end = start.saturating_add(dimm.backend.size);
+            next = next.max(end);
+            piece(start..end, *address)
+        };
+        self.line.dimms().into_iter().zip(addresses).map(place).collect()
+    }
+
+    fn too_many(&self, pieces: usize) -> VmError {
+        VmError::TooManyWays { pid: self.process.pid, pieces }
+    }
+}
+
+impl Vm for Qemu {
+    fn process(&self) -> &HostProcess {
+        &self.process
+    }
+
+    fn name(&self) -> String {
+        self.line.name().map_or_else(|| self.process.name(), str::to_owned)
+    }
+
+    fn machine(&self) -> String {
+        self.line.machine().unwrap_or(DEFAULT_MACHINE).to_owned()
+    }
+
+    fn ram_bytes(&self) -> u64 {
+        let dimms = self.line.dimms().into_iter().map(|dimm| dimm.backend.size);
+        dimms.fold(self.line.ram(), u64::saturating_add)
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    fn ram(&self) -> Result<VmRam, VmError> {
+        let Some(socket) = &self.socket else { return self.inferred() };
+        if self.by_socket {
+            return self.told(Qmp::connect(socket, PATIENCE)?);
+        }
+        match Qmp::connect(socket, SHORT_PATIENCE).and_then(|qmp| self.told(qmp)) {
+            Err(error @ (VmError::Socket { .. } | VmError::NoAnswer { .. })) => {
+                log::debug!("{error}; looking at its command line instead");
+                self.inferred()
+            }
+            told => told,
+        }
+    }
+}
+
+/// Whether `mappings` start with data of `length` bytes: one mapping, or several that the kernel
+/// keeps apart though they go on in each other.
+fn has_length(mappings: &[Mapping], length: u64) -> bool {
+    let mut total: u64 = 0;
+    for (index, mapping) in mappings.iter().enumerate() {
+        let ours = mapping.data && (mapping.has_file() || mapping.is_anonymous());
+        let goes_on = index == 0 || mappings[index - 1].goes_on_in(mapping);
+        if !ours || !goes_on || total >= length {
+            break;
+        }
+        total = total.saturating_add(mapping.length());
+    }
+    total == length
+}
+
+/// The address in an answer to `gpa2hva`.
+fn address(answer: &str) -> Option<u64> {
+    let (_, address) = answer.trim().rsplit_once(" is 0x")?;
+    u64::from_str_radix(address, 16).ok()
+}
+
+/// Adds `next` to `pieces`, as one with the last where it goes on there: next to it, or behind
+/// what hides RAM below the first MiB.
+fn add(pieces: &mut Vec<Piece>, next: Piece) {
+    if let Some(last) = pieces.last_mut() {
+        let (gap, skipped) =
+            (next.gpa.0.wrapping_sub(last.gpa.0), next.address.wrapping_sub(last.address));
+        let hidden = next.gpa.0 <= HIDDEN || gap == last.length;
+        if gap == skipped && hidden {
+            last.length = gap + next.length;
+            return;
+        }
+    }
+    pieces.push(next);
+}
+
+/// Every way to give each of `fitting` one of its addresses, none to two; the likeliest first.
+/// `None` where there are too many.
+fn arrangements(fitting: &[Vec<u64>]) -> Option<Vec<Vec<u64>>> {
+    let mut all = vec![Vec::new()];
+    for addresses in fitting {
+        let further = |taken: &Vec<u64>| {
+            let free = addresses.iter().filter(|address| !taken.contains(address));
+            free.map(|address| [&taken[..], &[*address]].concat()).collect::<Vec<_>>()
+        };
+        all = all.iter().flat_map(further).collect();
+        if all.len() > MOST_ARRANGEMENTS {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// The pieces of RAM laid out as `flat`, if `backends`, which lie at `addresses`, follow one
+/// another in it.
+fn spread(flat: &RegionMap, backends: &[Backend], addresses: &[u64]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for region in flat.iter() {
+        let mut start = 0;
+        for (backend, address) in backends.iter().zip(addresses) {
+            let from = region.offset.max(start);
+            let to = (region.offset + region.length).min(start + backend.size);
+            if from < to {
+                let gpa = Gpa(region.gpa.0 + (from - region.offset));
+                pieces.push(Piece { gpa, length: to - from, address: address + (from - start) });
+            }
+            start += backend.size;
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(size: u64) -> Backend {
+        Backend { size, kind: BackendKind::Ram }
+    }
+
+    #[test]
+    fn nodes_are_spread_over_the_hole() {
+        let flat = Layout::Q35.regions(3 << 30).unwrap();
+        let (one, two) = (0x10_0000_0000, 0x20_0000_0000);
+        let pieces = spread(&flat, &[backend(1 << 30), backend(2 << 30)], &[one, two]);
+        let expected =
+            [(0, 1 << 30, one), (1 << 30, 1 << 30, two), (1 << 32, 1 << 30, two + (1 << 30))];
+        let plain = |piece: &Piece| (piece.gpa.0, piece.length, piece.address);
+        assert_eq!(pieces.iter().map(plain).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn pieces_that_go_on_in_each_other_are_one() {
+        let maps = "1000-3000 rw-p 00000000 00:00 0\n3000-4000 rw-p 00000000 00:00 0\n\
+                    4000-5000 rwxp 00000000 00:00 0\n6000-7000 rw-s 00001000 00:01 7 /memfd:a\n\
+                    7000-8000 rw-s 00002000 00:01 7 /memfd:a\n8000-9000 rw-s 0000 00:01 7 /memfd:a";
+        let mappings = Mapping::all(maps);
+        let fits = |index: usize, length| has_length(&mappings[index..], length);
+        assert!(fits(0, 0x2000) && fits(0, 0x3000) && fits(1, 0x1000) && fits(3, 0x2000));
+        assert!(!fits(0, 0x4000) && !fits(2, 0x1000) && !fits(3, 0x3000) && !fits(0, 0x2800));
+    }
+
+    #[test]
+    fn each_has_an_address_of_its_own() {
+        let ways = arrangements(&[vec![3, 2, 1], vec![3, 2, 1]]).unwrap();
+        assert_eq!(ways, [[3, 2], [3, 1], [2, 3], [2, 1], [1, 3], [1, 2]]);
+        assert_eq!(arrangements(&[vec![1], vec![1]]), Some(vec![]));
+        let equal: Vec<u64> = (0..6).collect();
+        assert_eq!(arrangements(&vec![equal; 6]), None);
+    }
+
+    #[test]
+    fn what_hides_ram_does_not_divide_it() {
+        let mut pieces = Vec::new();
+        add(&mut pieces, piece(0..0xa_0000, 0x7000_0000));
+        add(&mut pieces, piece(0x10_0000..0x8000_0000, 0x7010_0000));
+        add(&mut pieces, piece(1 << 32..0x1_4000_0000, 0xf000_0000));
+        let whole = piece(0..0x8000_0000, 0x7000_0000);
+        assert_eq!(pieces, [whole, piece(1 << 32..0x1_4000_0000, 0xf000_0000)]);
+    }
+
+    #[test]
+    fn answers_of_gpa2hva() {
+        let told = "Host virtual address for 0x0 (pc.ram) is 0x7f9e63e00000\r\n";
+        assert_eq!(address(told), Some(0x7f9e_63e0_0000));
+        assert_eq!(address("No memory is mapped at address 0x100000000"), None);
+    }
+}
