@@ -52,6 +52,8 @@ struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     phys_base: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ram_source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ram_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ram_layout: Option<String>,
@@ -165,7 +167,8 @@ impl Probe {
             paging_levels: kernel.paging.map(|format| format.index_shifts.len()),
             kaslr_offset: kernel.kaslr_offset.map(|offset| format!("{offset:#x}")),
             phys_base: kernel.phys_base.map(signed),
-            ram_bytes: ram.map(|ram| ram.bytes),
+            ram_source: ram.as_ref().map(|ram| ram.source.clone()),
+            ram_bytes: ram.as_ref().map(|ram| ram.bytes),
             ram_layout: layout.as_ref().map(ToString::to_string),
             banner: kernel.banner.clone(),
             banner_gpa: kernel.banner_at.map(|at| at.to_string()),

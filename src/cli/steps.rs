@@ -91,15 +91,22 @@ pub fn outcomes(found: &BTreeMap<Step, String>, end: Option<&End>) -> Vec<Outcom
 /// What was found out about a guest, as evidence of the steps up to its RAM's layout.
 pub fn evidence(findings: &Findings) -> BTreeMap<Step, String> {
     let kernel = &findings.kernel;
-    let ram = findings.ram.map(|ram| match ram.in_use {
-        in_use if in_use == ram.bytes => format!("{in_use} bytes"),
-        in_use => format!("{} bytes, {in_use} of them in use", ram.bytes),
+    let ram = findings.ram.as_ref().map(|ram| match ram.in_use {
+        in_use if in_use == ram.bytes => format!("{}: {in_use} bytes", ram.source),
+        in_use => format!("{}: {} bytes, {in_use} of them in use", ram.source, ram.bytes),
     });
     let at = kernel.banner_at.map(|at| format!(", at guest-physical {at}")).unwrap_or_default();
+    let clock = match kernel.ticks {
+        Some(true) => "; its clock ticks",
+        Some(false) => {
+            "; its clock stood still meanwhile: it is idle or paused, or its VM has ended"
+        }
+        None => "",
+    };
     let proof = "the first task is where they say";
     let all = [
         (Step::Ram, ram),
-        (Step::Kernel, kernel.banner.as_ref().map(|banner| format!("{banner}{at}"))),
+        (Step::Kernel, kernel.banner.as_ref().map(|banner| format!("{banner}{at}{clock}"))),
         (Step::Symbols, kernel.symbols_from.clone()),
         (Step::PageTables, page_tables(kernel)),
         (Step::Layouts, kernel.layouts_from.as_ref().map(|from| format!("{from}: {proof}"))),

@@ -74,8 +74,10 @@ pub struct Findings {
 }
 
 /// What was found out about a guest's RAM.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RamFindings {
+    /// What it lies in, and whose it is.
+    pub source: String,
     /// Bytes of it.
     pub bytes: u64,
     /// Bytes that the host backs with memory; all of them, where the source knows no holes.
@@ -83,9 +85,9 @@ pub struct RamFindings {
 }
 
 impl RamFindings {
-    fn of(memory: &dyn GuestMemory) -> Self {
+    fn of(source: String, memory: &dyn GuestMemory) -> Self {
         let in_use = memory.backed().iter().map(|run| run.end.0 - run.start.0).sum();
-        Self { bytes: memory.regions().ram_length(), in_use }
+        Self { source, bytes: memory.regions().ram_length(), in_use }
     }
 }
 
@@ -129,6 +131,8 @@ pub enum GuestError {
 
 /// A guest whose memory is mapped and whose kernel is understood.
 pub struct Guest {
+    /// What its RAM lies in, for people.
+    source: String,
     memory: Box<dyn GuestMemory>,
     layout: Layout,
     kernel: Kernel,
@@ -197,12 +201,12 @@ impl Guest {
         let layout = ram.keeper.named(layout, memory.regions());
         ram.accept(&layout, memory.regions())?;
         log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
-        Ok(Self { memory, layout, kernel, keeper: ram.keeper.clone() })
+        Ok(Self { source: ram.source(), memory, layout, kernel, keeper: ram.keeper.clone() })
     }
 
     /// What was found out about it.
     pub fn findings(&self) -> Findings {
-        let ram = Some(RamFindings::of(self.memory()));
+        let ram = Some(RamFindings::of(self.source.clone(), self.memory()));
         Findings { ram, layout: Some(self.layout.clone()), kernel: self.kernel.findings() }
     }
 

@@ -30,8 +30,8 @@ pub enum Keeper {
 }
 
 impl Keeper {
-    pub fn vm(&self) -> Option<&dyn Vm> {
-        if let Self::Vm(vm) = self { Some(vm.as_ref()) } else { None }
+    pub fn vm(&self) -> Option<&Arc<dyn Vm>> {
+        if let Self::Vm(vm) = self { Some(vm) } else { None }
     }
 
     pub fn still_there(&self) -> Result<(), GuestError> {
@@ -107,6 +107,13 @@ impl FoundRam {
         Err(GuestError::OtherLayout { given: given.clone(), proved: proved.clone() })
     }
 
+    /// What it lies in, and whose it is.
+    pub fn source(&self) -> String {
+        let paths = self.sources.iter().map(|source| source.path().display().to_string());
+        let paths = paths.collect::<Vec<_>>().join(", ");
+        self.keeper.vm().map_or(paths.clone(), |vm| format!("VM {vm}, {paths}"))
+    }
+
     /// What RAM is remembered by: where it lies, whose it is, and what was given.
     pub fn name(&self) -> String {
         let sources: Vec<_> = self.sources.iter().map(RamSource::identity).collect();
@@ -169,7 +176,7 @@ impl FoundRam {
     pub fn findings(&self) -> Option<RamFindings> {
         let (_, regions) = self.candidates.first()?;
         let memory = memory::map(&self.sources, regions.clone()).ok()?;
-        Some(RamFindings::of(memory.as_ref()))
+        Some(RamFindings::of(self.source(), memory.as_ref()))
     }
 
     /// The same where `kernel` was found in `memory`.

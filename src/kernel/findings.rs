@@ -22,6 +22,8 @@ pub struct Findings {
     pub phys_base: Option<i64>,
     /// Where the layouts of its structures come from, by which its first task is one.
     pub layouts_from: Option<String>,
+    /// Whether its clock was seen to tick, of one that is proved.
+    pub ticks: Option<bool>,
     /// What looked like it and is not.
     pub rejected: Vec<Rejected>,
 }
@@ -47,6 +49,7 @@ impl Kernel {
         Findings {
             symbols_from: Some(self.symbols_from()),
             layouts_from: Some(self.layouts.from.clone()),
+            ticks: Some(self.ticks),
             rejected: self.rejected.clone(),
             ..Findings::located(&self.symbols, &self.located, Some(self.banner.clone()))
         }
