@@ -170,14 +170,15 @@ fn readme() {
     let readme = fs::read_to_string(project("README.md")).unwrap().replace("/dev/shm/guest", "ram");
     let blocks = readme.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let shown: String = blocks.map(without_indent).collect();
-    let session = Session::new(Image::modern());
-    // All that is needed is typed.
+    let mut session = Session::new(Image::modern());
+    // All that is needed is typed, but for what so small an image does not tell itself.
     fs::remove_file(session.folder.path().join("vmfi.toml")).unwrap();
+    session.exports = "export VMFI_SYSTEM_MAP=kallsyms VMFI_VICTIM=hpccg; ".to_owned();
     let played = session.play(&shown);
     let played: String =
         played.split_inclusive('\n').filter(|line| !line.starts_with("[ram")).collect();
     assert!(played == shown, "README.md:\n{}", differing(&shown, &played));
-    for command in ["$ vmfi list", "$ vmfi inject 198 rtrans 6 4 0 --victim ./hpccg"] {
+    for command in ["$ vmfi list", "$ vmfi inject 198 rtrans 6 4 0"] {
         assert!(shown.contains(command), "README.md does not show '{command}'");
     }
 }
