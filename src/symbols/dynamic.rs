@@ -3,7 +3,7 @@
 //! in memory, so of a file in the guest it is there when all the rest is not.
 
 use super::bytes::{FileBytes, Part};
-use super::elf::Headers;
+use super::headers::Headers;
 use super::table::{Entry, Version};
 use goblin::elf::dynamic::{
     DT_GNU_HASH, DT_HASH, DT_RELA, DT_RELASZ, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_SYMTAB, DT_VERDEF,

@@ -5,13 +5,15 @@ mod bytes;
 mod demangle;
 mod dynamic;
 mod elf;
+mod headers;
 pub mod kallsyms;
 mod map_file;
 mod table;
 
 pub use bytes::{FileBytes, Loaded};
 pub use dynamic::Copied;
-pub use elf::{ElfFile, Headers, Segment, Symtab, soname};
+pub use elf::{ElfFile, soname};
+pub use headers::{BuildId, Headers, Segment, Symtab};
 pub use map_file::{MapFile, first_addresses};
 pub use table::Seen;
 

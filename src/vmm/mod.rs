@@ -3,10 +3,14 @@
 mod host;
 mod layout;
 mod palacios;
+mod placing;
 mod qemu;
 mod running;
+mod vm;
 
 pub use host::{HostProcess, uptime as host_uptime};
 pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
-pub use running::{Vm, VmError, VmRam, VmSource, VmTarget, find, of_file, only, running};
+pub use placing::VmSource;
+pub use running::{VmTarget, find, of_file, only, running};
+pub use vm::{Vm, VmError, VmRam};

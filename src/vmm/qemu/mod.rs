@@ -9,7 +9,7 @@ mod mtree;
 mod qmp;
 
 use super::host::{HostProcess, Mapping, PROC};
-use super::running::{Piece, Placing, mappings, piece};
+use super::placing::{Piece, Placing, mappings, piece};
 use super::{Layout, Vm, VmError, VmRam};
 use crate::address::Gpa;
 use crate::memory::RegionMap;

@@ -1,0 +1,174 @@
+//! What the RAM of a VM lies in, as its VMM's memory map shows.
+
+use super::VmError;
+use super::host::{HostProcess, Mapping};
+use crate::address::Gpa;
+use crate::memory::{Access, MemoryError, RamSource, Region, RegionMap};
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// What a part of a VM's RAM lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmSource {
+    /// A file that the VMM shares.
+    File {
+        /// Where it opens.
+        path: PathBuf,
+        /// What it was called when the VMM opened it.
+        name: String,
+    },
+    /// The VMM's own memory.
+    Process(i32),
+    /// The same over a file, of which the VMM has its own copy.
+    ProcessOver {
+        /// The VMM.
+        pid: i32,
+        /// The file.
+        file: PathBuf,
+        /// The address at which its first byte would be.
+        start: u64,
+    },
+}
+
+impl VmSource {
+    /// Opens it.
+    pub fn open(&self, access: Access) -> Result<RamSource, MemoryError> {
+        match self {
+            Self::File { path, .. } => RamSource::open(path, access),
+            Self::Process(pid) => RamSource::of_process(*pid, access),
+            Self::ProcessOver { pid, file, start } => {
+                RamSource::of_process_over(*pid, access, file, *start)
+            }
+        }
+    }
+
+    /// Whether it can be mapped here too, and so is written atomically.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// What `mapping` of `process` lies in, and the offset there of its first byte.
+    fn of(process: &HostProcess, mapping: &Mapping) -> (Self, u64) {
+        let (pid, start) = (process.pid, mapping.addresses.start);
+        let file = mapping.has_file().then(|| process.file_behind(mapping)).flatten();
+        match (file, mapping.shared) {
+            (Some(path), true) => (Self::File { path, name: mapping.name.clone() }, mapping.offset),
+            (Some(file), false) => {
+                let first = start.wrapping_sub(mapping.offset);
+                (Self::ProcessOver { pid, file, start: first }, start)
+            }
+            (None, _) => (Self::Process(pid), start),
+        }
+    }
+}
+
+impl fmt::Display for VmSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { name, .. } if name.starts_with("/memfd:") => f.write_str("memfd"),
+            Self::File { name, .. } => write!(f, "file {}", name.escape_default()),
+            Self::Process(_) => f.write_str("private"),
+            Self::ProcessOver { file, .. } => {
+                write!(f, "private, over file {}", file.display().to_string().escape_default())
+            }
+        }
+    }
+}
+
+/// A run of a VMM's addresses that are RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where the guest has it.
+    pub gpa: Gpa,
+    /// Bytes.
+    pub length: u64,
+    /// Where the VMM has it.
+    pub address: u64,
+}
+
+/// Finds what `pieces` of a VMM's memory lie in.
+pub struct Placing<'p> {
+    process: &'p HostProcess,
+    mappings: &'p [Mapping],
+    /// What was found.
+    pub sources: Vec<VmSource>,
+}
+
+impl<'p> Placing<'p> {
+    /// In `mappings` of `process`.
+    pub fn new(process: &'p HostProcess, mappings: &'p [Mapping]) -> Self {
+        Self { process, mappings, sources: Vec::new() }
+    }
+
+    /// The regions that `pieces` are.
+    pub fn place(&mut self, pieces: &[Piece]) -> Result<RegionMap, VmError> {
+        let mut regions = Vec::new();
+        for piece in pieces {
+            let mut done = 0;
+            while done < piece.length {
+                let region = self.region(piece, done)?;
+                done += region.length;
+                regions.push(region);
+            }
+        }
+        let pid = self.process.pid;
+        RegionMap::new(regions).map_err(|source| VmError::BadRegions { pid, source })
+    }
+
+    /// As much of `piece` from `done` bytes on as lies in one mapping.
+    fn region(&mut self, piece: &Piece, done: u64) -> Result<Region, VmError> {
+        let address = piece.address.saturating_add(done);
+        let holds = |mapping: &&Mapping| mapping.addresses.contains(&address);
+        let gone = || VmError::RamNotFound { pid: self.process.pid, mib: piece.length >> 20 };
+        let mapping = self.mappings.iter().find(holds).ok_or_else(gone)?;
+        let into = address - mapping.addresses.start;
+        let length = (piece.length - done).min(mapping.length() - into);
+        let (source, offset) = VmSource::of(self.process, mapping);
+        let source = self.number_of(source);
+        Ok(Region { gpa: Gpa(piece.gpa.0 + done), length, source, offset: offset + into })
+    }
+
+    fn number_of(&mut self, source: VmSource) -> usize {
+        let known = self.sources.iter().position(|other| *other == source);
+        known.unwrap_or_else(|| {
+            self.sources.push(source);
+            self.sources.len() - 1
+        })
+    }
+}
+
+/// The mappings of a VMM.
+pub fn mappings(process: &HostProcess) -> Result<Vec<Mapping>, VmError> {
+    process.mappings().map_err(|source| match process.still_runs() {
+        true => VmError::NotPermitted { pid: process.pid, source },
+        false => VmError::Ended(process.pid),
+    })
+}
+
+/// `range` of guest-physical addresses at `address` of the VMM.
+pub fn piece(range: Range<u64>, address: u64) -> Piece {
+    Piece { gpa: Gpa(range.start), length: range.end - range.start, address }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vmm::host::PROC;
+    use std::path::Path;
+
+    #[test]
+    fn pieces_are_placed_mapping_by_mapping() {
+        let own = HostProcess::open(Path::new(PROC), std::process::id() as i32).unwrap();
+        let maps = "1000-3000 rw-p 00000000 00:00 0\n3000-9000 rw-p 00000000 00:00 0";
+        let mappings = Mapping::all(maps);
+        let mut placing = Placing::new(&own, &mappings);
+        let regions = placing.place(&[piece(0x10_0000..0x10_4000, 0x2000)]).unwrap();
+        assert_eq!(regions.to_string(), "0x100000:0x1000@0x2000,0x101000:0x3000@0x3000");
+        assert_eq!(placing.sources, [VmSource::Process(own.pid)]);
+        let outside = placing.place(&[piece(0..0x2000, 0x8000)]);
+        assert!(matches!(outside, Err(VmError::RamNotFound { .. })));
+        let twice = placing.place(&[piece(0..0x1000, 0x4000), piece(0x8000..0x9000, 0x4000)]);
+        assert!(matches!(twice, Err(VmError::BadRegions { .. })));
+    }
+}
