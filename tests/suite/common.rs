@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use vmfi::lab::{Initramfs, LabGuest, Setup};
+use vmfi::lab::{Initramfs, LabGuest, Ram, Setup};
 
 /// A file of the project.
 pub fn project(path: &str) -> PathBuf {
@@ -86,19 +86,29 @@ impl Ran {
 /// A guest, and what a user types to reach it.
 pub struct Live {
     pub guest: LabGuest,
+    /// What its RAM lies in.
+    ram: Ram,
     /// A copy of its /proc/kallsyms. Without one, nothing is given but the guest's memory.
     pub map: Option<PathBuf>,
 }
 
 impl Live {
     pub fn new(setup: &Setup) -> Self {
-        let map = Some(system_map(&setup.kernel));
-        Self { guest: boot(setup), map }
+        Self::with(setup, &files())
+    }
+
+    /// One with these files.
+    pub fn with(setup: &Setup, files: &Initramfs) -> Self {
+        Self { map: Some(system_map(&setup.kernel)), ..Self::booted(setup, files) }
     }
 
     /// One of which nothing is known but its memory.
     pub fn unknown(setup: &Setup) -> Self {
-        Self { guest: boot(setup), map: None }
+        Self::booted(setup, &files())
+    }
+
+    fn booted(setup: &Setup, files: &Initramfs) -> Self {
+        Self { guest: LabGuest::boot(setup, files).unwrap(), ram: setup.ram, map: None }
     }
 
     pub fn map(&self) -> &Path {
@@ -121,10 +131,18 @@ impl Live {
         self.with_memory_alone(&all)
     }
 
-    /// With nothing given but the guest's memory.
+    /// With nothing given but the guest's memory: its file, or the process that has it.
     pub fn with_memory_alone(&self, arguments: &[&str]) -> Ran {
-        let ram = self.guest.ram();
-        vmfi([&["-m", ram.to_str().unwrap()], arguments].concat())
+        let (option, memory) = match self.ram {
+            Ram::File => ("-m", self.guest.ram().to_str().unwrap().to_owned()),
+            _ => ("--qemu", self.guest.qemu_pid().unwrap().to_string()),
+        };
+        vmfi([&[option, memory.as_str()], arguments].concat())
+    }
+
+    /// Whether words of its RAM are written atomically: where the host can map it too.
+    pub fn atomic(&self) -> bool {
+        matches!(self.ram, Ram::File | Ram::Memfd)
     }
 
     /// Starts `program` under the wrapper, waits for its first line, and gives the process ids of

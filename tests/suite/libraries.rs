@@ -1,12 +1,12 @@
 //! Victims with shared libraries: what each name leads to is told by the victim itself
 //! (fixtures/dynamic), and what is mapped by the guest's own /proc.
 
-use crate::common::{Live, Ran, built, files, kernels, number, system_map};
+use crate::common::{Live, Ran, built, files, kernels, number};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
-use vmfi::lab::{Initramfs, LabGuest, Setup};
+use vmfi::lab::{Initramfs, Setup};
 
 const PROGRAMS: [&str; 2] = ["dynamic", "dynamic-pie"];
 const LIBRARY: &str = "libown.so.1";
@@ -35,8 +35,7 @@ fn with_libraries() -> Initramfs {
 }
 
 fn boot_with(kernel: &Path, files: &Initramfs) -> Live {
-    let guest = LabGuest::boot(&Setup::new(kernel), files).unwrap();
-    Live { guest, map: Some(system_map(kernel)) }
+    Live::with(&Setup::new(kernel), files)
 }
 
 /// What the victim told: name and address, and whether only its files, not stripped, can know.

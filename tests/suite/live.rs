@@ -249,8 +249,7 @@ fn a_program_on_an_overlay() {
     let version = modules.map(|folder| folder.unwrap().path()).next().unwrap();
     let mut files = crate::common::files();
     files.copy(&version.join("kernel/fs/overlayfs/overlay.ko"), "/overlay.ko").unwrap();
-    let guest = LabGuest::boot(&Setup::new(&kernel), &files).unwrap();
-    let mut live = Live { guest, map: Some(system_map(&kernel)) };
+    let mut live = Live::with(&Setup::new(&kernel), &files);
     live.guest
         .run(
             "insmod /overlay.ko; mkdir -p /low /all /mnt; cp /holder-pie /low; \

@@ -80,7 +80,7 @@ pub fn injection_lands(live: &mut Live, pid: i64, child: i64) {
     assert_eq!(receipt["after"], "feffffff");
     assert_eq!(receipt["read_back"], "feffffff");
     assert_eq!(receipt["overwritten"], false);
-    assert_eq!(receipt["atomic"], true);
+    assert_eq!(receipt["atomic"], live.atomic());
     assert_eq!(receipt["victim_pid"], child);
     assert_eq!(number(&receipt["gpa"]), live.pagemap(child, gva));
     assert_eq!(live.guest_reads(child, gva - 2, 8), "2222feffffff2222");

@@ -5,6 +5,7 @@ use crate::common::built;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
+use vmfi::lab::Ram;
 
 /// One of Debian's kernels.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub enum Held {
     FreshFile,
     /// In a shared file in which a guest with this kernel ran before.
     FileUsedBy(&'static Kernel),
+    /// In a shared file without a name.
+    Memfd,
+    /// In QEMU's own memory, as it is where nothing is asked for.
+    Private,
 }
 
 /// One combination: a guest to boot.
@@ -65,6 +70,7 @@ pub fn axes() -> Vec<Axis> {
         Axis { title: "Kernels, levels of page tables, KASLR", cells: kernels().collect() },
         Axis { title: "Sizes of RAM", cells: sizes.into_iter().chain(newest).map(sized).collect() },
         Axis { title: "RAM that another kernel used before", cells: used_before().collect() },
+        Axis { title: "RAM of a process", cells: of_process().collect() },
     ]
 }
 
@@ -93,6 +99,25 @@ fn used_before() -> impl Iterator<Item = Cell> {
     differ.map(|(kernel, other)| Cell { held: Held::FileUsedBy(other), ..Cell::usual(kernel) })
 }
 
+/// Private with each kernel, and where RAM lies on both sides of 4 GiB.
+fn of_process() -> impl Iterator<Item = Cell> {
+    let [_, bookworm, ..] = &KERNELS;
+    let private = |cell| Cell { held: Held::Private, ..cell };
+    let split = MACHINES.map(|machine| sized((bookworm, machine, 4608)));
+    let memfd = Cell { held: Held::Memfd, ..Cell::usual(bookworm) };
+    KERNELS.iter().map(Cell::usual).chain(split).map(private).chain([memfd])
+}
+
+impl Held {
+    pub fn ram(self) -> Ram {
+        match self {
+            Self::FreshFile | Self::FileUsedBy(_) => Ram::File,
+            Self::Memfd => Ram::Memfd,
+            Self::Private => Ram::Private,
+        }
+    }
+}
+
 impl Kernel {
     pub fn image(&self) -> PathBuf {
         built(&format!("kernels/{}/vmlinuz", self.name))
@@ -113,6 +138,8 @@ impl fmt::Display for Held {
         match self {
             Self::FreshFile => f.write_str("fresh file"),
             Self::FileUsedBy(kernel) => write!(f, "file used by {}", kernel.release()),
+            Self::Memfd => f.write_str("memfd"),
+            Self::Private => f.write_str("private memory"),
         }
     }
 }

@@ -80,6 +80,7 @@ fn booted(cell: &Cell) -> Live {
     let setup = Setup {
         machine: cell.machine,
         ram_mib: cell.ram_mib,
+        ram: cell.held.ram(),
         five_levels: cell.levels == 5,
         append: words(cell),
         earlier_ram: earlier.as_ref().map(|earlier| earlier.ram()),
@@ -107,7 +108,7 @@ fn earlier(held: Held) -> Option<LabGuest> {
 
 fn is_as_asked(live: &mut Live, cell: &Cell) -> bool {
     let remains = match cell.held {
-        Held::FreshFile => true,
+        Held::FreshFile | Held::Memfd | Held::Private => true,
         Held::FileUsedBy(kernel) => has_banner_of(live, kernel),
     };
     remains && cell.kaslr == (slide(live) != 0)
@@ -154,11 +155,9 @@ fn layout_is_told(live: &mut Live, told: &Value, cell: &Cell) -> Vec<Range<u64>>
     let parts = parts_of_ram(live);
     let size = told["ram_bytes"].as_u64().unwrap();
     assert_eq!(size, cell.ram_mib << 20);
-    let layout: Layout = told["ram_layout"].as_str().unwrap().parse().unwrap();
-    let regions = layout.regions(size).unwrap();
-    let bounds = regions.iter().map(|region| region.gpa.0..region.gpa.0 + region.length);
+    let layout = told["ram_layout"].as_str().unwrap();
     let mut inside = 0;
-    for bounds in bounds {
+    for bounds in regions(layout, size) {
         let within = |part: &&Range<u64>| bounds.start <= part.start && part.end <= bounds.end;
         let end = parts.iter().filter(within).map(|part| part.end).max();
         assert!(end.is_some_and(|end| end + FIRMWARE > bounds.end), "{layout}: {parts:x?}");
@@ -166,6 +165,22 @@ fn layout_is_told(live: &mut Live, told: &Value, cell: &Cell) -> Vec<Range<u64>>
     }
     assert_eq!(inside, parts.len(), "{layout}: {parts:x?}");
     parts
+}
+
+/// Where `layout` has RAM of `size` bytes: it is a machine type's name or, where QEMU was asked, a
+/// list of GPA:LENGTH@OFFSET.
+fn regions(layout: &str, size: u64) -> Vec<Range<u64>> {
+    if let Ok(known) = layout.parse::<Layout>() {
+        let regions = known.regions(size).unwrap();
+        return regions.iter().map(|region| region.gpa.0..region.end().0).collect();
+    }
+    let number = |digits: &str| u64::from_str_radix(digits.strip_prefix("0x")?, 16).ok();
+    let region = |text: &str| {
+        let (start, rest) = text.split_once(':')?;
+        let start = number(start)?;
+        Some(start..start + number(rest.split('@').next()?)?)
+    };
+    layout.split(',').map(|text| region(text).unwrap_or_else(|| panic!("{layout}"))).collect()
 }
 
 impl Proved {

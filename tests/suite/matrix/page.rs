@@ -7,8 +7,8 @@ use std::process::Command;
 use vmfi::lab::Accel;
 
 const HEAD: &str = "\
-Each row is a guest of its own. `vmfi` was given its memory and nothing else, `-m RAM`. *Proved* is a
-row of which all of this came out as the guest itself says:
+Each row is a guest of its own. `vmfi` was given its memory and nothing else: `-m RAM` where that is a
+file, else `--qemu PID`. *Proved* is a row of which all of this came out as the guest itself says:
 
 - `vmfi probe` tells the kernel's release (`uname -r`), its levels of page tables (`/proc/cpuinfo`),
   how far KASLR moved it (`/proc/kallsyms`), and where RAM lies (`/proc/iomem`).
@@ -18,8 +18,10 @@ row of which all of this came out as the guest itself says:
   below 4 GiB, and above it where the guest has RAM there.
 
 A kernel built without `CONFIG_X86_5LEVEL` uses four levels of a CPU that offers five. Of a file that
-another kernel used, that kernel's banner still lay in RAM. Guests with more than 2 GiB run with
-`init_on_alloc=0`: all that is above 4 GiB is taken from them, and need not become the host's.
+another kernel used, that kernel's banner still lay in RAM. Private memory is RAM as QEMU has it where
+no option asks for another: a word is not written atomically there, and the receipt says so, as it says
+that all other RAM is. Guests with more than 2 GiB run with `init_on_alloc=0`: all that is above 4 GiB
+is taken from them, and need not become the host's.
 ";
 
 const COLUMNS: &str = "\
