@@ -29,6 +29,11 @@ pub enum InjectError {
     /// The process ended, or runs another program now.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The guest stands still.
+    #[error(
+        "the guest's clock stands still: it is paused, was reset, or its VM has ended; nothing was written; let it run, or --force writes all the same"
+    )]
+    StandsStill,
     /// Its page moved before the write.
     #[error("the page of {0} moved before it could be written; nothing was written, try again")]
     MovedBefore(Gva),
@@ -144,6 +149,10 @@ pub fn inject(victim: &VictimMemory, order: &Injection) -> Result<Receipt, Injec
         let before = read(memory, &site)?;
         let after = order.fault.apply(&before);
         return Ok(receipt(victim, order, &site, Exchanged { before, after }, None));
+    }
+    // What a kernel that is gone left in RAM proves itself just as well.
+    if order.verdict == Verdict::Required && !victim.guest.runs() {
+        return Err(InjectError::StandsStill);
     }
     // First, for the rest is read through what was mapped.
     victim.guest.ram_still_there()?;

@@ -154,7 +154,7 @@ fn victim(error: &VictimError) -> u8 {
 
 fn inject(error: &InjectError) -> u8 {
     match error {
-        InjectError::Site(_) => REFUSED,
+        InjectError::Site(_) | InjectError::StandsStill => REFUSED,
         InjectError::Process(error) => process(error),
         InjectError::Memory(_) => RAM,
         InjectError::Guest(error) => guest(error),

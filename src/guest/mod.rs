@@ -4,7 +4,7 @@
 mod ram;
 mod remembered;
 
-use ram::{Candidate, FoundRam, Keeper, Understood};
+use ram::{Candidate, FoundRam, Keeper, LONGEST_STILL, Understood};
 
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::cache::{Cache, Shelf};
@@ -223,6 +223,13 @@ impl Guest {
     /// Asks the VMM anew, where one is known: an error unless RAM still is where it was mapped.
     pub fn ram_still_there(&self) -> Result<(), GuestError> {
         self.keeper.still_there()
+    }
+
+    /// Whether its kernel runs: its clock was seen to tick, or does so within some seconds, as that
+    /// of an idle one. One whose clock is not known is taken to.
+    pub fn runs(&self) -> bool {
+        let (kernel, memory) = (&self.kernel, self.memory());
+        kernel.ticks || !kernel.has_clock(memory) || kernel.ticks_within(memory, LONGEST_STILL)
     }
 
     /// The kernel.

@@ -16,7 +16,7 @@ const FIRMWARE_RESERVES: u64 = 64 << 20;
 /// By how much the clocks of host and guest may differ.
 const SLACK: Duration = Duration::from_secs(1);
 /// An idle kernel may stop its tick for some seconds.
-const LONGEST_STILL: Duration = Duration::from_secs(5);
+pub const LONGEST_STILL: Duration = Duration::from_secs(5);
 
 /// Who may move or end the guest's RAM.
 #[derive(Clone, Debug)]

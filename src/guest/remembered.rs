@@ -13,10 +13,10 @@ use crate::vmm::host_uptime;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The clock of an idle kernel may be late by so much; to boot takes longer.
-const LONGEST_STILL: Duration = Duration::from_secs(2);
+/// The clock of an idle kernel is mostly not later than that; to boot takes longer.
+const KEPT_PACE: Duration = Duration::from_millis(600);
 /// Two clocks that are apart by more than this are compared anew.
-const NOTICEABLE: Duration = Duration::from_millis(500);
+const NOTICEABLE: Duration = Duration::from_millis(300);
 /// Within this a busy kernel ticks.
 const A_TICK: Duration = Duration::from_millis(12);
 
@@ -65,9 +65,10 @@ impl Guest {
         let kernel = last.placement.prove(memory.as_ref(), &facts).map_err(GuestError::from);
         let understood = kernel.and_then(|kernel| ram.agreed(candidate, memory, kernel));
         let guest = understood.and_then(|understood| Self::of(ram, candidate, understood));
-        let guest = guest.inspect_err(|why| log::debug!("what is remembered fails: {why}")).ok()?;
+        let guest = guest.inspect_err(|why| log::debug!("what is remembered fails: {why}"));
+        let mut guest = guest.ok()?;
         let lag = Seen::now(&guest.kernel, guest.memory()).map(|now| last.seen.lag(now));
-        let runs = lag.is_some_and(|lag| lag < LONGEST_STILL)
+        let runs = lag.is_some_and(|lag| lag < KEPT_PACE)
             || guest.kernel.ticks_within(guest.memory(), A_TICK);
         if !runs {
             log::debug!("what is remembered stands still: an earlier guest's, or paused");
@@ -76,6 +77,7 @@ impl Guest {
         if lag.is_none_or(|lag| lag > NOTICEABLE) {
             guest.remember(options, ram, candidate);
         }
+        guest.kernel.ticks = true;
         log::debug!("kernel: {}, as remembered", guest.kernel.banner);
         Some(guest)
     }

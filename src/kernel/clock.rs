@@ -70,6 +70,11 @@ impl Kernel {
         ticks(memory, &self.symbols, &self.located).ok()
     }
 
+    /// Whether it has a clock that is known.
+    pub fn has_clock(&self, memory: &dyn GuestMemory) -> bool {
+        self.clock(memory).is_some()
+    }
+
     /// Whether it ticks within `limit`.
     pub fn ticks_within(&self, memory: &dyn GuestMemory, limit: Duration) -> bool {
         let watch = Watch::new(self.clock(memory));

@@ -6,7 +6,7 @@ use super::clock::{Watch, ticks, within};
 use super::diagnosis::{at_a_glance, explain};
 use super::scan::{Sights, banner};
 use super::{Facts, Failure, Findings, Kernel, KernelError, Layouts, Located, Symbols};
-use super::{VmCoreInfo, find, own_symbols};
+use super::{VmCoreInfo, find, own_symbols, release};
 use crate::memory::GuestMemory;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,9 +212,12 @@ impl<'m> Search<'m> {
     /// The banner of a kernel that does not tell its symbols, where those that do are an earlier
     /// guest's: none of their clocks ticks.
     fn silent(&self) -> Option<String> {
-        let earlier: Vec<_> = self.located.iter().map(|located| &located.banner).collect();
-        let banners = &self.sights.as_ref()?.banners;
-        let other = banners.iter().find(|banner| !earlier.contains(&&Some((*banner).clone())))?;
+        // Near copies of a kernel's banner lie about in RAM.
+        let earlier =
+            self.located.iter().map(|located| located.banner.as_deref().and_then(release));
+        let earlier: Vec<_> = earlier.collect();
+        let mut banners = self.sights.as_ref()?.banners.iter();
+        let other = banners.find(|banner| !earlier.contains(&release(banner)))?;
         let clocks = || self.located.iter().map(|kernel| kernel.clock(self.memory));
         let watches: Vec<_> = clocks().map(Watch::new).collect();
         let ticking = || watches.iter().zip(clocks()).position(|(watch, now)| watch.ticks(now));
@@ -233,9 +236,11 @@ impl<'m> Search<'m> {
 /// The banner of another kernel in RAM, where the clock of this one stands still: an earlier guest's
 /// may prove itself as long as nothing has been written over it. Looks at all of RAM.
 pub fn outlived(memory: &dyn GuestMemory, kernel: &Kernel) -> Option<String> {
-    let sights = Sights::of(memory);
-    let other = sights.banners.into_iter().find(|banner| *banner != kernel.banner)?;
-    (!kernel.ticks_within(memory, STILL)).then_some(other)
+    if kernel.ticks_within(memory, STILL) {
+        return None;
+    }
+    let mut banners = Sights::of(memory).banners.into_iter();
+    banners.find(|banner| release(banner) != release(&kernel.banner))
 }
 
 /// A kernel that is where it should be, and is not proved.

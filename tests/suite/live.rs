@@ -169,7 +169,11 @@ fn nothing_but_the_receipts_bytes_changes() {
     assert_eq!(blocks, blocks_after, "looking made the RAM file bigger");
     assert!(before == after, "looking changed RAM");
 
-    let receipt = live.vmfi(&["inject", &wrapper, "value", "6", "4", "0", "--json"]).json();
+    let inject = ["inject", &wrapper, "value", "6", "4", "0", "--json"];
+    let refused = live.vmfi(&inject);
+    assert!(refused.fails_with(7).contains("clock stands still"), "{}", refused.stderr);
+    assert!(before == ram_of(&live).0, "a refusal changed RAM");
+    let receipt = live.vmfi(&[&inject[..], &["--force"]].concat()).json();
     let (written, _) = ram_of(&live);
     let changed: Vec<_> =
         (0..before.len()).filter(|&at| before[at] != written[at]).map(|at| at as u64).collect();
