@@ -102,16 +102,13 @@ impl Cache {
         self.shelf(shelf).map_or(0, |folder| by_age(&folder).len())
     }
 
-    /// Forgets everything; gives how many records that were.
+    /// Forgets everything; gives how many records that were. What is no record stays.
     pub fn clear(&self) -> io::Result<usize> {
-        let mut cleared = 0;
-        for folder in Shelf::ALL.iter().filter_map(|shelf| self.shelf(*shelf)) {
-            for path in by_age(&folder) {
-                fs::remove_file(path)?;
-                cleared += 1;
-            }
-        }
-        Ok(cleared)
+        let shelves = Shelf::ALL.iter().filter_map(|shelf| self.shelf(*shelf));
+        let own = shelves.filter(|shelf| self.is_own(shelf));
+        let records: Vec<_> = own.flat_map(|shelf| by_age(&shelf)).collect();
+        records.iter().try_for_each(fs::remove_file)?;
+        Ok(records.len())
     }
 
     /// Where it is kept.
@@ -124,14 +121,21 @@ impl Cache {
     }
 
     fn make_shelf(&self, shelf: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
-        let own = [self.folder.as_deref(), Some(shelf)].into_iter().flatten();
-        for folder in own {
-            if !private(&fs::symlink_metadata(folder)?) {
-                return Err(io::Error::other("others may write there"));
-            }
-        }
-        Ok(())
+        let made =
+            |folder: &Path| match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+                // One that leads elsewhere is not made any deeper.
+                Ok(()) if !is_private(folder) => {
+                    Err(io::Error::other("it is not the user's alone"))
+                }
+                made => made,
+            };
+        self.folder.as_deref().map_or(Ok(()), made)?;
+        made(shelf)
+    }
+
+    /// Whether `shelf` and the folder that it is in are the user's alone, and no links.
+    fn is_own(&self, shelf: &Path) -> bool {
+        self.folder.as_deref().is_some_and(is_private) && is_private(shelf)
     }
 }
 
@@ -172,6 +176,10 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn is_private(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|known| private(&known))
+}
+
 /// Whether it is the user's, and nobody else may write it.
 fn private(known: &Metadata) -> bool {
     known.uid() == geteuid().as_raw() && known.mode() & 0o022 == 0 && !known.is_symlink()
@@ -191,7 +199,8 @@ fn write(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
 /// The files in `folder`, the oldest first.
 fn by_age(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let aged = entries.map(|entry| {
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let aged = files.map(|entry| {
         let changed = entry.metadata().and_then(|known| known.modified());
         (changed.unwrap_or(SystemTime::UNIX_EPOCH), entry.path())
     });
@@ -299,6 +308,25 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert_eq!(recall(&cache, "a"), None);
+    }
+
+    #[test]
+    fn leaves_alone_what_lies_behind_a_link() {
+        let (folder, cache) = cache();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("precious"), "").unwrap();
+        cache.remember(SHELF, "a", &1);
+        fs::remove_dir_all(cache.shelf(SHELF).unwrap()).unwrap();
+        symlink(&elsewhere, cache.shelf(SHELF).unwrap()).unwrap();
+        assert_eq!(cache.clear().unwrap(), 0);
+        cache.remember(SHELF, "b", &1);
+        fs::remove_dir_all(cache.folder().unwrap()).unwrap();
+        symlink(&elsewhere, cache.folder().unwrap()).unwrap();
+        cache.remember(SHELF, "c", &1);
+        assert_eq!(cache.clear().unwrap(), 0);
+        let left: Vec<_> = fs::read_dir(&elsewhere).unwrap().map(|left| left.unwrap()).collect();
+        assert!(left.len() == 1 && left[0].file_name() == "precious", "{left:?}");
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    say(&format!("{}; see '{} --help'", complaint(error), super::name()));
+    say(&format!("{}; see '{} --help'", complaint(error), super::command_typed()));
     ExitCode::from(USAGE)
 }
 

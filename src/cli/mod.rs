@@ -84,6 +84,14 @@ fn name() -> &'static str {
     if path.file_name() == Some(KMEM.as_ref()) { KMEM } else { "vmfi" }
 }
 
+/// The program and the command that was typed, as far as one can be told.
+fn command_typed() -> String {
+    let vmfi = Cli::command();
+    let known = |word: &String| vmfi.get_subcommands().any(|command| command.get_name() == word);
+    let typed = std::env::args().skip(1).find(|word| name() != KMEM && known(word));
+    typed.map_or(name().to_owned(), |command| format!("{} {command}", name()))
+}
+
 /// A command line: our own, or the paper's.
 trait CommandLine: CommandFactory + FromArgMatches {
     /// Where the guest is; none where no guest is looked at.

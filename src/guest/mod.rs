@@ -158,7 +158,8 @@ impl Guest {
             findings.kernel = *failed.findings;
             findings.ram = found.findings();
             // Of a VM that ends meanwhile, whatever was read makes no sense.
-            found.keeper.still_there().err().unwrap_or(failed.error)
+            let ended = found.keeper.still_there().err();
+            ended.or_else(|| found.too_small(&failed.error)).unwrap_or(failed.error)
         })
     }
 

@@ -3,7 +3,7 @@
 use super::{Failed, GuestError, GuestOptions, RamFindings, RamOf};
 use crate::address::Gpa;
 use crate::arch::TranslateError;
-use crate::kernel::{self, Kernel, KernelError, Told};
+use crate::kernel::{self, Diagnosis, Kernel, KernelError, Told};
 use crate::memory::{self, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::vmm::{self, Layout, PalaciosRam, RamLayout, Vm, VmError};
 use std::ops::{Range, RangeInclusive};
@@ -13,6 +13,8 @@ use std::time::Duration;
 /// The firmware keeps the end of RAM below the hole to itself: some 200 KiB with SeaBIOS, some
 /// MiB with others.
 const FIRMWARE_RESERVES: u64 = 64 << 20;
+/// No Linux runs in less; a file that is smaller is something else.
+const SMALLEST_RAM: u64 = 4 << 20;
 /// By how much the clocks of host and guest may differ.
 const SLACK: Duration = Duration::from_secs(1);
 /// An idle kernel may stop its tick for some seconds.
@@ -170,6 +172,21 @@ impl FoundRam {
         let banner = kernel::outlived(memory.as_ref(), &kernel)?;
         let findings = kernel::Findings { banner: Some(banner.clone()), ..Default::default() };
         Some(Failed::of(KernelError::OnlyEarlier(banner).into(), findings))
+    }
+
+    /// What there is to say where it is too small to be any guest's, and `error` does not tell what
+    /// it is instead.
+    pub fn too_small(&self, error: &GuestError) -> Option<GuestError> {
+        let told =
+            |error: &KernelError| matches!(error, KernelError::Diagnosed(Diagnosis::NotRam(_)));
+        let [source] = self.sources.as_slice() else { return None };
+        let actual = source.size().filter(|size| *size < SMALLEST_RAM)?;
+        match error {
+            GuestError::Kernel(error) if !told(error) => {
+                Some(MemoryError::NoGuests { path: source.path().to_owned(), actual }.into())
+            }
+            _ => None,
+        }
     }
 
     /// What there is of it, laid out in the likeliest way.

@@ -88,6 +88,16 @@ pub enum MemoryError {
         /// What was given.
         path: PathBuf,
     },
+    /// The RAM source is smaller than any guest's RAM.
+    #[error(
+        "{path} has only {actual} bytes, which no guest can run in: give -m the file that the VMM maps as guest RAM"
+    )]
+    NoGuests {
+        /// What was given.
+        path: PathBuf,
+        /// Bytes in the source.
+        actual: u64,
+    },
     /// The RAM source is smaller than the layout needs.
     #[error(
         "guest RAM {path} has {actual} bytes, the layout needs {needed}; check --ram-size and --ram-layout"
