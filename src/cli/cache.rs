@@ -27,13 +27,13 @@ pub fn run(args: &CacheArgs, json: bool) -> anyhow::Result<()> {
         return if json {
             output::json(&json!({ "folder": folder, "cleared": cleared }))
         } else {
-            output::text(&format!("{cleared} records cleared in {shown}\n"))
+            output::text(&format!("records cleared: {cleared}, in {shown}\n"))
         };
     }
     let [kernels, sources] = [Shelf::Kernels, Shelf::Sources].map(|shelf| cache.count(shelf));
     if json {
         output::json(&json!({ "folder": folder, "kernels": kernels, "sources": sources }))
     } else {
-        output::text(&format!("{kernels} kernels and {sources} RAM sources, in {shown}\n"))
+        output::text(&format!("kernels: {kernels}, RAM sources: {sources}, in {shown}\n"))
     }
 }

@@ -8,7 +8,7 @@ pub struct UsageError(pub String);
 /// No wrapper runs; the empty list has been printed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no process named '{0}' in the guest; start the victim with 'wrapper PROGRAM', or see 'vmfi list --all'"
+    "no process named '{0}' in the guest; start the victim with '{0} PROGRAM', or see 'vmfi list --all'"
 )]
 pub struct NoWrapper(pub String);
 

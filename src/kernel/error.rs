@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum KernelError {
     /// RAM holds a kernel that does not tell its symbols.
     #[error(
-        "the guest's kernel ({0}) does not tell its symbols, or is still booting: give --system-map its System.map, or a copy of the guest's /proc/kallsyms (as root)"
+        "the guest's kernel ({0}) is still booting (try again), or does not tell its symbols: give --system-map its System.map, or a copy of the guest's /proc/kallsyms (as root)"
     )]
     NoSymbols(String),
     /// The symbol table is too short to be one.
@@ -119,6 +119,6 @@ pub enum KernelError {
         at: Gva,
     },
     /// A pointer of the kernel leads nowhere.
-    #[error("cannot read the guest kernel's memory: {0}")]
+    #[error("cannot read the guest kernel's memory: {0}; it may be still booting: try again")]
     Unreadable(#[from] TranslateError),
 }

@@ -31,7 +31,7 @@ pub enum ProcessError {
     NoProcess(i32),
     /// The process is there, but under another name.
     #[error(
-        "process {pid} is '{comm}', not '{wanted}'; give the wrapper's process id ('vmfi inject --direct' takes the victim's own)"
+        "process {pid} is '{comm}', not '{wanted}'; give the wrapper's process id (vmfi's --direct takes the victim's own)"
     )]
     NotAWrapper {
         /// The id given.
