@@ -4,7 +4,7 @@
 //! one since. So what is remembered counts only if the kernel has kept pace with the host since
 //! it was seen, or ticks now.
 
-use super::ram::{Candidate, FoundRam};
+use super::ram::{Candidate, FoundRam, LONGEST_STILL};
 use super::{Guest, GuestError, GuestOptions};
 use crate::cache::Shelf;
 use crate::kernel::{Facts, Kernel, Placement};
@@ -17,6 +17,8 @@ use std::time::Duration;
 const KEPT_PACE: Duration = Duration::from_millis(600);
 /// Two clocks that are apart by more than this are compared anew.
 const NOTICEABLE: Duration = Duration::from_millis(300);
+/// What is told of a guest whose clock stands still for longer than an idle one's.
+const STANDS_STILL: &str = "the guest's clock stands still since it was last looked at: it is paused, was reset, or its VM has ended";
 /// Within this a busy kernel ticks.
 const A_TICK: Duration = Duration::from_millis(12);
 
@@ -36,6 +38,8 @@ struct Remembered {
 struct Seen {
     guest: u64,
     host: u64,
+    /// Whether its clock was seen to tick then.
+    ran: bool,
 }
 
 impl Seen {
@@ -43,13 +47,18 @@ impl Seen {
     fn now(kernel: &Kernel, memory: &dyn GuestMemory) -> Option<Self> {
         let [guest, host] =
             [kernel.uptime(memory)?, host_uptime()].map(|time| time.as_millis() as u64);
-        Some(Self { guest, host })
+        Some(Self { guest, host, ran: kernel.ticks })
     }
 
     /// By how much the kernel has run less since than the host has, or more.
     fn lag(self, now: Self) -> Duration {
         let (guest, host) = (now.guest.wrapping_sub(self.guest), now.host.wrapping_sub(self.host));
         Duration::from_millis(guest.abs_diff(host))
+    }
+
+    /// Whether it has kept pace with the host since, by what it is `now`.
+    fn kept_pace(self, now: Self) -> bool {
+        self.lag(now) < KEPT_PACE && (self.ran || now.guest > self.guest)
     }
 }
 
@@ -67,17 +76,16 @@ impl Guest {
         let guest = understood.and_then(|understood| Self::of(ram, candidate, understood));
         let guest = guest.inspect_err(|why| log::debug!("what is remembered fails: {why}"));
         let mut guest = guest.ok()?;
-        let lag = Seen::now(&guest.kernel, guest.memory()).map(|now| last.seen.lag(now));
-        let runs = lag.is_some_and(|lag| lag < KEPT_PACE)
-            || guest.kernel.ticks_within(guest.memory(), A_TICK);
-        if !runs {
-            log::debug!("what is remembered stands still: an earlier guest's, or paused");
+        let now = Seen::now(&guest.kernel, guest.memory());
+        let kept_pace = now.is_some_and(|now| last.seen.kept_pace(now));
+        if !kept_pace && !guest.kernel.ticks_within(guest.memory(), A_TICK) {
+            log::debug!("what is remembered stands still: an earlier guest's, paused, or idle");
             return None;
         }
-        if lag.is_none_or(|lag| lag > NOTICEABLE) {
+        guest.kernel.ticks = true;
+        if now.is_none_or(|now| !last.seen.ran || last.seen.lag(now) > NOTICEABLE) {
             guest.remember(options, ram, candidate);
         }
-        guest.kernel.ticks = true;
         log::debug!("kernel: {}, as remembered", guest.kernel.banner);
         Some(guest)
     }
@@ -90,10 +98,16 @@ impl Guest {
         if !self.kernel.recalled {
             options.cache.remember(Shelf::Kernels, &kernel, &facts);
         }
-        let Some(seen) = Seen::now(&self.kernel, self.memory()) else { return };
-        let placement = Placement::of(&self.kernel);
+        let Some(now) = Seen::now(&self.kernel, self.memory()) else { return };
+        let (name, placement) = (ram.name(), Placement::of(&self.kernel));
+        let last: Option<Remembered> = options.cache.recall(Shelf::Sources, &name);
+        let still = last.filter(|last| last.placement == placement && last.seen.guest == now.guest);
+        let seen = still.map_or(now, |still| Seen { ran: now.ran, ..still.seen });
+        if !now.ran && seen.lag(now) > LONGEST_STILL {
+            log::warn!("{STANDS_STILL}");
+        }
         let found = Remembered { layout, kernel, placement, seen };
-        options.cache.remember(Shelf::Sources, &ram.name(), &found);
+        options.cache.remember(Shelf::Sources, &name, &found);
     }
 }
 

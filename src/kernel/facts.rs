@@ -26,7 +26,7 @@ pub struct Facts {
 }
 
 /// Where a kernel was found.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     banner: u64,
     slide: i64,
