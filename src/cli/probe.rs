@@ -123,8 +123,8 @@ impl Probe {
         let wrappers: Vec<_> = tree.wrappers(name).collect();
         self.wrappers = Some(wrappers.len());
         if wrappers.is_empty() {
-            let next = "start the victim in the guest with 'wrapper PROGRAM'";
-            self.end(Step::Wrapper, format!("no process is named '{name}'"), next);
+            let next = format!("start the victim in the guest with '{name} PROGRAM'");
+            self.end(Step::Wrapper, format!("no process is named '{name}'"), &next);
             return;
         }
         let pids: Vec<_> = wrappers.iter().map(|wrapper| wrapper.pid.to_string()).collect();
