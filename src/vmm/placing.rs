@@ -1,12 +1,12 @@
 //! What the RAM of a VM lies in, as its VMM's memory map shows.
 
 use super::VmError;
-use super::host::{HostProcess, Mapping};
+use super::host::{FileId, HostProcess, Mapping, PinnedFile};
 use crate::address::Gpa;
 use crate::memory::{Access, MemoryError, RamSource, Region, RegionMap};
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a part of a VM's RAM lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum VmSource {
     File {
         /// Where it opens.
         path: PathBuf,
+        /// What must be there.
+        id: FileId,
         /// What it was called when the VMM opened it.
         name: String,
     },
@@ -26,6 +28,8 @@ pub enum VmSource {
         pid: i32,
         /// The file.
         file: PathBuf,
+        /// What must be there.
+        id: FileId,
         /// The address at which its first byte would be.
         start: u64,
     },
@@ -35,10 +39,10 @@ impl VmSource {
     /// Opens it.
     pub fn open(&self, access: Access) -> Result<RamSource, MemoryError> {
         match self {
-            Self::File { path, .. } => RamSource::open(path, access),
+            Self::File { path, id, .. } => pinned(path, *id, |held| RamSource::open(held, access)),
             Self::Process(pid) => RamSource::of_process(*pid, access),
-            Self::ProcessOver { pid, file, start } => {
-                RamSource::of_process_over(*pid, access, file, *start)
+            Self::ProcessOver { pid, file, id, start } => {
+                pinned(file, *id, |held| RamSource::of_process_over(*pid, access, held, *start))
             }
         }
     }
@@ -50,17 +54,34 @@ impl VmSource {
 
     /// What `mapping` of `process` lies in, and the offset there of its first byte.
     fn of(process: &HostProcess, mapping: &Mapping) -> (Self, u64) {
-        let (pid, start) = (process.pid, mapping.addresses.start);
+        let (pid, start, id) = (process.pid, mapping.addresses.start, mapping.file);
         let file = mapping.has_file().then(|| process.file_behind(mapping)).flatten();
         match (file, mapping.shared) {
-            (Some(path), true) => (Self::File { path, name: mapping.name.clone() }, mapping.offset),
+            (Some(path), true) => {
+                (Self::File { path, id, name: mapping.name.clone() }, mapping.offset)
+            }
             (Some(file), false) => {
                 let first = start.wrapping_sub(mapping.offset);
-                (Self::ProcessOver { pid, file, start: first }, start)
+                (Self::ProcessOver { pid, file, id, start: first }, start)
             }
             (None, _) => (Self::Process(pid), start),
         }
     }
+}
+
+/// What `open` makes of the file `id` at `path`: of that file, whatever comes there meanwhile.
+fn pinned(
+    path: &Path,
+    id: FileId,
+    open: impl FnOnce(&Path) -> Result<RamSource, MemoryError>,
+) -> Result<RamSource, MemoryError> {
+    let failed = |source| MemoryError::Open { path: path.to_owned(), source };
+    let held = PinnedFile::at(path, id).map_err(failed)?;
+    let at = held.path();
+    open(&at).map_err(|error| match error {
+        MemoryError::Open { path, source } if path == at => failed(source),
+        other => other,
+    })
 }
 
 impl fmt::Display for VmSource {
@@ -122,6 +143,10 @@ impl<'p> Placing<'p> {
         let holds = |mapping: &&Mapping| mapping.addresses.contains(&address);
         let gone = || VmError::RamNotFound { pid: self.process.pid, mib: piece.length >> 20 };
         let mapping = self.mappings.iter().find(holds).ok_or_else(gone)?;
+        // Who may only read a file may map it so too, and call it his RAM to have it written.
+        if mapping.shared && !mapping.data {
+            return Err(VmError::NotItsRam { pid: self.process.pid, address });
+        }
         let into = address - mapping.addresses.start;
         let length = (piece.length - done).min(mapping.length() - into);
         let (source, offset) = VmSource::of(self.process, mapping);
@@ -158,6 +183,22 @@ mod tests {
     use std::path::Path;
 
     #[test]
+    fn another_file_in_its_place_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ram");
+        std::fs::write(&path, "ram").unwrap();
+        let id = FileId::of(&std::fs::metadata(&path).unwrap());
+        let source = VmSource::File { path: path.clone(), id, name: "ram".to_owned() };
+        source.open(Access::Write).unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        std::fs::rename(&path, folder.path().join("old")).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        let error = source.open(Access::Write).err().unwrap().to_string();
+        assert!(error.contains("another file") && error.contains("/ram"), "{error}");
+    }
+
+    #[test]
     fn pieces_are_placed_mapping_by_mapping() {
         let own = HostProcess::open(Path::new(PROC), std::process::id() as i32).unwrap();
         let maps = "1000-3000 rw-p 00000000 00:00 0\n3000-9000 rw-p 00000000 00:00 0";
@@ -168,6 +209,9 @@ mod tests {
         assert_eq!(placing.sources, [VmSource::Process(own.pid)]);
         let outside = placing.place(&[piece(0..0x2000, 0x8000)]);
         assert!(matches!(outside, Err(VmError::RamNotFound { .. })));
+        let shared = Mapping::all("1000-3000 r--s 00000000 00:01 7 /etc/shadow");
+        let only_read = Placing::new(&own, &shared).place(&[piece(0..0x1000, 0x1000)]);
+        assert!(matches!(only_read, Err(VmError::NotItsRam { address: 0x1000, .. })));
         let twice = placing.place(&[piece(0..0x1000, 0x4000), piece(0x8000..0x9000, 0x4000)]);
         assert!(matches!(twice, Err(VmError::BadRegions { .. })));
     }

@@ -84,6 +84,16 @@ pub enum VmError {
         /// How much was looked for.
         mib: u64,
     },
+    /// What is said to be its RAM is a file that it may only read.
+    #[error(
+        "VM {pid}: it may not write its memory at {address:#x}, so that is no RAM; nothing was opened: do not trust this VM's QMP socket"
+    )]
+    NotItsRam {
+        /// Its process id.
+        pid: i32,
+        /// Where its memory is.
+        address: u64,
+    },
     /// Nobody can tell which is which.
     #[error(
         "VM {pid}: its RAM is {pieces} pieces of equal size, which only QEMU can tell apart: give --qemu its QMP socket"

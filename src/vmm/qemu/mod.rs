@@ -99,6 +99,10 @@ impl Qemu {
 
     /// As QEMU itself tells.
     fn told(&self, mut qmp: Qmp) -> Result<VmRam, VmError> {
+        // The path may be another's by now, whose word on this process counts nothing.
+        if qmp.pid != self.process.pid || !self.process.still_runs() {
+            return Err(qmp.confused(&format!("process {} answers there", qmp.pid)));
+        }
         let mut pieces: Vec<Piece> = Vec::new();
         for range in mtree::ram(&qmp.human("info mtree -f")?) {
             let answer = qmp.human(&format!("gpa2hva {:#x}", range.start))?;

@@ -97,7 +97,8 @@ impl Qmp {
         }
     }
 
-    fn confused(&self, why: &str) -> VmError {
+    /// That it does not answer as it should.
+    pub fn confused(&self, why: &str) -> VmError {
         VmError::NoAnswer { path: self.path.clone(), why: why.to_owned() }
     }
 }
