@@ -132,6 +132,11 @@ pub enum VmError {
         /// What happened instead.
         why: String,
     },
+    /// Who answers there has no process id here.
+    #[error(
+        "the process behind the QMP socket {0} has no process id here: it runs outside of this PID namespace; run vmfi on the host itself, or in QEMU's own container"
+    )]
+    NotHere(PathBuf),
     /// Several VMs run.
     #[error("{} VMs run here, give --qemu one of these process ids, or -m: {}", .0.len(), .0.join(", "))]
     Several(Vec<String>),

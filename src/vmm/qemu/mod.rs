@@ -170,9 +170,11 @@ impl Qemu {
     /// `hw/mem/memory-device.c`).
     fn dimms(&self, ram: &RegionMap, addresses: &[u64]) -> Vec<Piece> {
         let end = ram.iter().map(|region| region.end().0).max().unwrap_or(0);
-        let mut next = end.max(FOUR_GIB).next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
+        let above = end.max(FOUR_GIB).checked_next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
+        let mut next = above.unwrap_or(u64::MAX);
         let place = |(dimm, address): (command_line::Dimm, &u64)| {
-            let start = dimm.address.unwrap_or(next.next_multiple_of(DIMM_ALIGNMENT));
+            let aligned = next.checked_next_multiple_of(DIMM_ALIGNMENT).unwrap_or(u64::MAX);
+            let start = dimm.address.unwrap_or(aligned);
             let end = start.saturating_add(dimm.backend.size);
             next = next.max(end);
             piece(start..end, *address)
@@ -213,7 +215,9 @@ impl Vm for Qemu {
             return self.told(Qmp::connect(socket, PATIENCE)?);
         }
         match Qmp::connect(socket, SHORT_PATIENCE).and_then(|qmp| self.told(qmp)) {
-            Err(error @ (VmError::Socket { .. } | VmError::NoAnswer { .. })) => {
+            Err(
+                error @ (VmError::Socket { .. } | VmError::NoAnswer { .. } | VmError::NotHere(_)),
+            ) => {
                 log::debug!("{error}; looking at its command line instead");
                 self.inferred()
             }
@@ -247,11 +251,12 @@ fn address(answer: &str) -> Option<u64> {
 /// what hides RAM below the first MiB.
 fn add(pieces: &mut Vec<Piece>, next: Piece) {
     if let Some(last) = pieces.last_mut() {
-        let (gap, skipped) =
-            (next.gpa.0.wrapping_sub(last.gpa.0), next.address.wrapping_sub(last.address));
-        let hidden = next.gpa.0 <= HIDDEN || gap == last.length;
-        if gap == skipped && hidden {
-            last.length = gap + next.length;
+        let gap = next.gpa.0.checked_sub(last.gpa.0);
+        let skipped = next.address.checked_sub(last.address);
+        let hidden = next.gpa.0 <= HIDDEN || gap == Some(last.length);
+        let length = gap.and_then(|gap| gap.checked_add(next.length));
+        if let Some(length) = length.filter(|_| gap == skipped && hidden) {
+            last.length = length;
             return;
         }
     }
@@ -283,12 +288,12 @@ fn spread(flat: &RegionMap, backends: &[Backend], addresses: &[u64]) -> Vec<Piec
         let mut start = 0;
         for (backend, address) in backends.iter().zip(addresses) {
             let from = region.offset.max(start);
-            let to = (region.offset + region.length).min(start + backend.size);
+            let to = (region.offset + region.length).min(start.saturating_add(backend.size));
             if from < to {
                 let gpa = Gpa(region.gpa.0 + (from - region.offset));
                 pieces.push(Piece { gpa, length: to - from, address: address + (from - start) });
             }
-            start += backend.size;
+            start = start.saturating_add(backend.size);
         }
     }
     pieces
@@ -341,6 +346,15 @@ mod tests {
         add(&mut pieces, piece(1 << 32..0x1_4000_0000, 0xf000_0000));
         let whole = piece(0..0x8000_0000, 0x7000_0000);
         assert_eq!(pieces, [whole, piece(1 << 32..0x1_4000_0000, 0xf000_0000)]);
+    }
+
+    #[test]
+    fn ranges_in_no_order_stay_what_they_are() {
+        let (above, below) = (piece(0x1000..0x2000, 0x7000_1000), piece(0..0x1000, 0x7000_0000));
+        let mut pieces = Vec::new();
+        add(&mut pieces, above);
+        add(&mut pieces, below);
+        assert_eq!(pieces, [above, below]);
     }
 
     #[test]
