@@ -14,8 +14,12 @@ use std::time::Duration;
 
 /// Where the host shows its processes.
 pub const PROC: &str = "/proc";
-/// Bytes of a command line, or of a memory map, that are looked at; real ones have some thousand.
-const LIMIT: u64 = 16 << 20;
+/// Bytes of a memory map that are looked at; real ones have some ten thousand.
+const MAPS_LIMIT: u64 = 4 << 20;
+/// Bytes of everything else; real command lines have some thousand.
+const LIMIT: u64 = 256 << 10;
+/// The most descriptors of a process that are looked at.
+const MOST_DESCRIPTORS: usize = 4096;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
 /// behind the name.
 const START_FIELD: usize = 19;
@@ -96,7 +100,7 @@ impl HostProcess {
 
     /// What it has mapped, by address.
     pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
-        let bytes = read(&self.folder.join("maps"))?;
+        let bytes = read_up_to(&self.folder.join("maps"), MAPS_LIMIT)?;
         Ok(Mapping::all(&String::from_utf8_lossy(&bytes)))
     }
 
@@ -112,6 +116,7 @@ impl HostProcess {
                 .is_ok_and(|name| name.as_os_str().as_bytes() == mapping.name.as_bytes())
         };
         let descriptors = fs::read_dir(self.folder.join("fd")).into_iter().flatten().flatten();
+        let descriptors = descriptors.take(MOST_DESCRIPTORS);
         let opens = |path: &PathBuf| {
             let pinned = PinnedFile::at(path, mapping.file);
             pinned.is_ok_and(|file| File::open(file.path()).is_ok())
@@ -241,8 +246,12 @@ fn started(folder: &Path) -> io::Result<u64> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, LIMIT)
+}
+
+fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

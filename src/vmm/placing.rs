@@ -8,6 +8,12 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// The most mappings of a VMM, of which real ones have some hundred.
+const MOST_MAPPINGS: usize = 16 << 10;
+/// The most files, or mappings of their own kind, that RAM lies in: more than QEMU has NUMA nodes
+/// and memory devices.
+const MOST_SOURCES: usize = 1024;
+
 /// What a part of a VM's RAM lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VmSource {
@@ -50,22 +56,6 @@ impl VmSource {
     /// Whether it can be mapped here too, and so is written atomically.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::File { .. })
-    }
-
-    /// What `mapping` of `process` lies in, and the offset there of its first byte.
-    fn of(process: &HostProcess, mapping: &Mapping) -> (Self, u64) {
-        let (pid, start, id) = (process.pid, mapping.addresses.start, mapping.file);
-        let file = mapping.has_file().then(|| process.file_behind(mapping)).flatten();
-        match (file, mapping.shared) {
-            (Some(path), true) => {
-                (Self::File { path, id, name: mapping.name.clone() }, mapping.offset)
-            }
-            (Some(file), false) => {
-                let first = start.wrapping_sub(mapping.offset);
-                (Self::ProcessOver { pid, file, id, start: first }, start)
-            }
-            (None, _) => (Self::Process(pid), start),
-        }
     }
 }
 
@@ -112,6 +102,8 @@ pub struct Piece {
 pub struct Placing<'p> {
     process: &'p HostProcess,
     mappings: &'p [Mapping],
+    /// The files that were looked for.
+    files: Vec<(FileId, Option<PathBuf>)>,
     /// What was found.
     pub sources: Vec<VmSource>,
 }
@@ -119,7 +111,7 @@ pub struct Placing<'p> {
 impl<'p> Placing<'p> {
     /// In `mappings` of `process`.
     pub fn new(process: &'p HostProcess, mappings: &'p [Mapping]) -> Self {
-        Self { process, mappings, sources: Vec::new() }
+        Self { process, mappings, files: Vec::new(), sources: Vec::new() }
     }
 
     /// The regions that `pieces` are.
@@ -140,35 +132,70 @@ impl<'p> Placing<'p> {
     /// As much of `piece` from `done` bytes on as lies in one mapping.
     fn region(&mut self, piece: &Piece, done: u64) -> Result<Region, VmError> {
         let address = piece.address.saturating_add(done);
+        let before = self.mappings.partition_point(|mapping| mapping.addresses.end <= address);
         let holds = |mapping: &&Mapping| mapping.addresses.contains(&address);
         let gone = || VmError::RamNotFound { pid: self.process.pid, mib: piece.length >> 20 };
-        let mapping = self.mappings.iter().find(holds).ok_or_else(gone)?;
+        let mapping = self.mappings.get(before).filter(holds).ok_or_else(gone)?;
         // Who may only read a file may map it so too, and call it his RAM to have it written.
         if mapping.shared && !mapping.data {
             return Err(VmError::NotItsRam { pid: self.process.pid, address });
         }
         let into = address - mapping.addresses.start;
         let length = (piece.length - done).min(mapping.length() - into);
-        let (source, offset) = VmSource::of(self.process, mapping);
-        let source = self.number_of(source);
+        let (source, offset) = self.source(mapping);
+        let source = self.number_of(source)?;
         Ok(Region { gpa: Gpa(piece.gpa.0 + done), length, source, offset: offset + into })
     }
 
-    fn number_of(&mut self, source: VmSource) -> usize {
-        let known = self.sources.iter().position(|other| *other == source);
-        known.unwrap_or_else(|| {
-            self.sources.push(source);
-            self.sources.len() - 1
-        })
+    /// What `mapping` lies in, and the offset there of its first byte.
+    fn source(&mut self, mapping: &Mapping) -> (VmSource, u64) {
+        let (pid, start, id) = (self.process.pid, mapping.addresses.start, mapping.file);
+        match (self.file(mapping), mapping.shared) {
+            (Some(path), true) => {
+                (VmSource::File { path, id, name: mapping.name.clone() }, mapping.offset)
+            }
+            (Some(file), false) => {
+                let first = start.wrapping_sub(mapping.offset);
+                (VmSource::ProcessOver { pid, file, id, start: first }, start)
+            }
+            (None, _) => (VmSource::Process(pid), start),
+        }
+    }
+
+    /// Where the file of `mapping` opens. It is looked for once, however often it is mapped.
+    fn file(&mut self, mapping: &Mapping) -> Option<PathBuf> {
+        if !mapping.has_file() {
+            return None;
+        }
+        let known = self.files.iter().find(|(id, _)| *id == mapping.file);
+        if let Some((_, path)) = known {
+            return path.clone();
+        }
+        let path = self.process.file_behind(mapping);
+        self.files.push((mapping.file, path.clone()));
+        path
+    }
+
+    fn number_of(&mut self, source: VmSource) -> Result<usize, VmError> {
+        if let Some(known) = self.sources.iter().position(|other| *other == source) {
+            return Ok(known);
+        }
+        self.sources.push(source);
+        if self.sources.len().max(self.files.len()) > MOST_SOURCES {
+            return Err(VmError::Scattered { pid: self.process.pid, pieces: MOST_SOURCES });
+        }
+        Ok(self.sources.len() - 1)
     }
 }
 
 /// The mappings of a VMM.
 pub fn mappings(process: &HostProcess) -> Result<Vec<Mapping>, VmError> {
-    process.mappings().map_err(|source| match process.still_runs() {
+    let mappings = process.mappings().map_err(|source| match process.still_runs() {
         true => VmError::NotPermitted { pid: process.pid, source },
         false => VmError::Ended(process.pid),
-    })
+    })?;
+    let (pid, pieces) = (process.pid, MOST_MAPPINGS);
+    if mappings.len() > pieces { Err(VmError::Scattered { pid, pieces }) } else { Ok(mappings) }
 }
 
 /// `range` of guest-physical addresses at `address` of the VMM.

@@ -94,6 +94,16 @@ pub enum VmError {
         /// Where its memory is.
         address: u64,
     },
+    /// It is in more pieces than are looked at.
+    #[error(
+        "VM {pid}: its memory is in more than {pieces} pieces, which no VM's is; give -m the file that it maps"
+    )]
+    Scattered {
+        /// Its process id.
+        pid: i32,
+        /// How many are looked at.
+        pieces: usize,
+    },
     /// Nobody can tell which is which.
     #[error(
         "VM {pid}: its RAM is {pieces} pieces of equal size, which only QEMU can tell apart: give --qemu its QMP socket"

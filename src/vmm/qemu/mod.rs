@@ -13,7 +13,7 @@ use super::placing::{Piece, Placing, mappings, piece};
 use super::{Layout, Vm, VmError, VmRam};
 use crate::address::Gpa;
 use crate::memory::RegionMap;
-use command_line::{Backend, BackendKind, CommandLine};
+use command_line::{Backend, BackendKind, CommandLine, Dimm};
 use qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,9 +121,9 @@ impl Qemu {
         let mappings = mappings(&self.process)?;
         let (ram, dimms) = (self.line.backends(), self.line.dimms());
         let all: Vec<_> = ram.iter().chain(dimms.iter().map(|dimm| &dimm.backend)).collect();
-        let mut fitting = Vec::new();
+        let (runs, mut fitting) = (Runs::of(&mappings), Vec::new());
         for backend in &all {
-            fitting.push(self.fitting(backend, &mappings)?);
+            fitting.push(self.fitting(backend, &runs)?);
         }
         let layouts = self.layout().map_or_else(|| Layout::tried().collect(), |only| vec![only]);
         let mut placing = Placing::new(&self.process, &mappings);
@@ -135,7 +135,7 @@ impl Qemu {
             for addresses in arrangements(&fitting).ok_or_else(|| self.too_many(all.len()))? {
                 let (of_ram, of_dimms) = addresses.split_at(ram.len());
                 let mut pieces = spread(&flat, &ram, of_ram);
-                pieces.extend(self.dimms(&flat, of_dimms));
+                pieces.extend(placed(&dimms, &flat, of_dimms));
                 candidates.push((layout.clone(), placing.place(&pieces)?));
             }
         }
@@ -144,42 +144,30 @@ impl Qemu {
 
     /// The addresses at which `backend` may lie. QEMU makes what it is asked for one by one, and
     /// the kernel places each below the one before: so the highest is the likeliest.
-    fn fitting(&self, backend: &Backend, mappings: &[Mapping]) -> Result<Vec<u64>, VmError> {
-        let starts = (0..mappings.len()).rev().map(|index| &mappings[index..]);
-        let of_size = starts.filter(|from| has_length(from, backend.size)).map(|from| &from[0]);
+    fn fitting(&self, backend: &Backend, runs: &Runs) -> Result<Vec<u64>, VmError> {
+        let starts = (0..runs.mappings.len()).rev();
+        let of_size = starts.filter(|start| runs.has_length(*start, backend.size));
+        let is_meant = self.meant(&backend.kind);
         let (meant, others): (Vec<_>, Vec<_>) =
-            of_size.partition(|mapping| self.is_meant(&backend.kind, mapping));
+            of_size.map(|start| &runs.mappings[start]).partition(|mapping| is_meant(mapping));
         let fitting = if meant.is_empty() { others } else { meant };
         let addresses: Vec<_> = fitting.iter().map(|mapping| mapping.addresses.start).collect();
         let (pid, mib) = (self.process.pid, backend.size >> 20);
         if addresses.is_empty() { Err(VmError::RamNotFound { pid, mib }) } else { Ok(addresses) }
     }
 
-    fn is_meant(&self, kind: &BackendKind, mapping: &Mapping) -> bool {
+    /// Whether a mapping is what `kind` asks for.
+    fn meant(&self, kind: &BackendKind) -> Box<dyn Fn(&Mapping) -> bool> {
         match kind {
-            BackendKind::Ram => mapping.is_anonymous(),
-            BackendKind::Memfd => mapping.name.starts_with("/memfd:"),
+            BackendKind::Ram => Box::new(Mapping::is_anonymous),
+            BackendKind::Memfd => Box::new(|mapping| mapping.name.starts_with("/memfd:")),
             BackendKind::File(path) => {
                 let path = std::fs::canonicalize(self.process.path(Path::new(path)));
-                path.is_ok_and(|path| Path::new(&mapping.name).starts_with(path))
+                Box::new(move |mapping| {
+                    path.as_ref().is_ok_and(|path| Path::new(&mapping.name).starts_with(path))
+                })
             }
         }
-    }
-
-    /// Where the guest has the memory devices that lie at `addresses` (`hw/i386/pc.c`,
-    /// `hw/mem/memory-device.c`).
-    fn dimms(&self, ram: &RegionMap, addresses: &[u64]) -> Vec<Piece> {
-        let end = ram.iter().map(|region| region.end().0).max().unwrap_or(0);
-        let above = end.max(FOUR_GIB).checked_next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
-        let mut next = above.unwrap_or(u64::MAX);
-        let place = |(dimm, address): (command_line::Dimm, &u64)| {
-            let aligned = next.checked_next_multiple_of(DIMM_ALIGNMENT).unwrap_or(u64::MAX);
-            let start = dimm.address.unwrap_or(aligned);
-            let end = start.saturating_add(dimm.backend.size);
-            next = next.max(end);
-            piece(start..end, *address)
-        };
-        self.line.dimms().into_iter().zip(addresses).map(place).collect()
     }
 
     fn too_many(&self, pieces: usize) -> VmError {
@@ -226,19 +214,51 @@ impl Vm for Qemu {
     }
 }
 
-/// Whether `mappings` start with data of `length` bytes: one mapping, or several that the kernel
-/// keeps apart though they go on in each other.
-fn has_length(mappings: &[Mapping], length: u64) -> bool {
-    let mut total: u64 = 0;
-    for (index, mapping) in mappings.iter().enumerate() {
-        let ours = mapping.data && (mapping.has_file() || mapping.is_anonymous());
-        let goes_on = index == 0 || mappings[index - 1].goes_on_in(mapping);
-        if !ours || !goes_on || total >= length {
-            break;
-        }
-        total = total.saturating_add(mapping.length());
+/// Where the guest has the memory devices that lie at `addresses` (`hw/i386/pc.c`,
+/// `hw/mem/memory-device.c`).
+fn placed(dimms: &[Dimm], ram: &RegionMap, addresses: &[u64]) -> Vec<Piece> {
+    let end = ram.iter().map(|region| region.end().0).max().unwrap_or(0);
+    let above = end.max(FOUR_GIB).checked_next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
+    let mut next = above.unwrap_or(u64::MAX);
+    let place = |(dimm, address): (&Dimm, &u64)| {
+        let aligned = next.checked_next_multiple_of(DIMM_ALIGNMENT).unwrap_or(u64::MAX);
+        let start = dimm.address.unwrap_or(aligned);
+        let end = start.saturating_add(dimm.backend.size);
+        next = next.max(end);
+        piece(start..end, *address)
+    };
+    dimms.iter().zip(addresses).map(place).collect()
+}
+
+/// Mappings, and which of them are data that goes on from one to the next: the kernel keeps apart
+/// what was one at first.
+struct Runs<'m> {
+    mappings: &'m [Mapping],
+    /// The run of each that is data.
+    numbers: Vec<Option<usize>>,
+}
+
+impl<'m> Runs<'m> {
+    fn of(mappings: &'m [Mapping]) -> Self {
+        let number = |number: &mut usize, index: usize| {
+            let mapping = &mappings[index];
+            let goes_on = index > 0 && mappings[index - 1].goes_on_in(mapping);
+            *number += usize::from(!goes_on);
+            let ours = mapping.data && (mapping.has_file() || mapping.is_anonymous());
+            Some(ours.then_some(*number))
+        };
+        Self { mappings, numbers: (0..mappings.len()).scan(0, number).collect() }
     }
-    total == length
+
+    /// Whether the mapping `start`, with others that follow in its run, is `length` bytes.
+    fn has_length(&self, start: usize, length: u64) -> bool {
+        let end = self.mappings[start].addresses.start.checked_add(length);
+        let by_end = |end| self.mappings.binary_search_by_key(&end, |last| last.addresses.end);
+        let last = end.and_then(|end| by_end(end).ok()).filter(|last| *last >= start);
+        last.is_some_and(|last| {
+            self.numbers[start].is_some() && self.numbers[start] == self.numbers[last]
+        })
+    }
 }
 
 /// The address in an answer to `gpa2hva`.
@@ -272,7 +292,7 @@ fn arrangements(fitting: &[Vec<u64>]) -> Option<Vec<Vec<u64>>> {
             let free = addresses.iter().filter(|address| !taken.contains(address));
             free.map(|address| [&taken[..], &[*address]].concat()).collect::<Vec<_>>()
         };
-        all = all.iter().flat_map(further).collect();
+        all = all.iter().flat_map(further).take(MOST_ARRANGEMENTS + 1).collect();
         if all.len() > MOST_ARRANGEMENTS {
             return None;
         }
@@ -324,9 +344,25 @@ mod tests {
                     4000-5000 rwxp 00000000 00:00 0\n6000-7000 rw-s 00001000 00:01 7 /memfd:a\n\
                     7000-8000 rw-s 00002000 00:01 7 /memfd:a\n8000-9000 rw-s 0000 00:01 7 /memfd:a";
         let mappings = Mapping::all(maps);
-        let fits = |index: usize, length| has_length(&mappings[index..], length);
+        let runs = Runs::of(&mappings);
+        let fits = |index: usize, length| runs.has_length(index, length);
         assert!(fits(0, 0x2000) && fits(0, 0x3000) && fits(1, 0x1000) && fits(3, 0x2000));
         assert!(!fits(0, 0x4000) && !fits(2, 0x1000) && !fits(3, 0x3000) && !fits(0, 0x2800));
+        assert!(!fits(1, 0) && !fits(1, u64::MAX));
+    }
+
+    #[test]
+    fn many_mappings_take_no_time() {
+        let line = |index: u64| {
+            let start = index << 12;
+            format!("{start:x}-{:x} rw-p 00000000 00:00 0\n", start + 0x1000)
+        };
+        let mappings = Mapping::all(&(1..60_000).map(line).collect::<String>());
+        let started = std::time::Instant::now();
+        let runs = Runs::of(&mappings);
+        let fits = (0..mappings.len()).filter(|start| runs.has_length(*start, 30_000 << 12));
+        assert_eq!(fits.count(), 30_000);
+        assert!(started.elapsed() < Duration::from_secs(1));
     }
 
     #[test]
