@@ -65,9 +65,37 @@ pub fn recognize(process: HostProcess) -> Option<Arc<dyn Vm>> {
     Qemu::new(process).map(|qemu| Arc::new(qemu) as Arc<dyn Vm>)
 }
 
-/// The VM that answers at the socket `path`.
+/// The VM that answers at the socket `path`; where another client holds that, the VM that was told
+/// to answer there.
 pub fn at_socket(path: &Path) -> Result<Arc<dyn Vm>, VmError> {
-    let pid = Qmp::connect(path, PATIENCE)?.pid;
+    let told_to = told_to_answer(path, HostProcess::all(Path::new(PROC)));
+    let patience = if told_to.is_some() { SHORT_PATIENCE } else { PATIENCE };
+    match (Qmp::connect(path, patience), told_to) {
+        (Ok(qmp), _) => answering(path, qmp.pid),
+        (Err(error @ VmError::NoAnswer { .. }), told_to) => {
+            // Who listens there is the kernel's word, where the socket still takes connections.
+            let listens = qmp::listener(path, SHORT_PATIENCE).ok();
+            let is_it = |qemu: &Qemu| listens.is_none_or(|pid| pid == qemu.process.pid);
+            let qemu = told_to.filter(is_it).ok_or(error)?;
+            log::debug!("{} is silent; taking process {}", path.display(), qemu.process.pid);
+            Ok(Arc::new(qemu))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The only one of `processes` whose command line says that it answers at `path`: anybody may say
+/// so, and of two it is not known who does.
+fn told_to_answer(path: &Path, processes: Vec<HostProcess>) -> Option<Qemu> {
+    let path = path.canonicalize().ok()?;
+    let is_it = |socket: &PathBuf| socket.canonicalize().is_ok_and(|socket| socket == path);
+    let all = processes.into_iter().filter_map(Qemu::new);
+    let mut these = all.filter(|qemu| qemu.socket.as_ref().is_some_and(is_it));
+    these.next().filter(|_| these.next().is_none())
+}
+
+/// The VM of the process `pid`, which answered at `path`.
+fn answering(path: &Path, pid: i32) -> Result<Arc<dyn Vm>, VmError> {
     let process = HostProcess::open(Path::new(PROC), pid);
     let process = process.map_err(|_| VmError::NoProcess(pid))?;
     let name = process.name().escape_default().to_string();
@@ -363,6 +391,30 @@ mod tests {
         let fits = (0..mappings.len()).filter(|start| runs.has_length(*start, 30_000 << 12));
         assert_eq!(fits.count(), 30_000);
         assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_silent_socket_is_that_of_the_only_vm_told_to_answer_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("qmp");
+        std::fs::write(&socket, "").unwrap();
+        let add = |pid: i32| {
+            let process = folder.path().join(pid.to_string());
+            std::fs::create_dir(&process).unwrap();
+            let stat = format!("{pid} (qemu) S 1 {} 4711 0", "0 ".repeat(17));
+            std::fs::write(process.join("stat"), stat).unwrap();
+            let line = format!("qemu-system-x86_64\0-qmp\0unix:{},server\0", socket.display());
+            std::fs::write(process.join("cmdline"), line).unwrap();
+        };
+        let found = |path: &Path| {
+            let qemu = told_to_answer(path, HostProcess::all(folder.path()));
+            qemu.map(|qemu| qemu.process.pid)
+        };
+        assert_eq!(found(&socket), None);
+        add(7);
+        assert_eq!((found(&socket), found(folder.path())), (Some(7), None));
+        add(8);
+        assert_eq!(found(&socket), None);
     }
 
     #[test]

@@ -58,10 +58,7 @@ impl Qmp {
     /// Connects to `path`. All that is asked there must be answered within `limit`.
     pub fn connect(path: &Path, limit: Duration) -> Result<Self, VmError> {
         let deadline = Instant::now() + limit;
-        let stream = open(path, limit).map_err(|source| match source.kind() {
-            ErrorKind::WouldBlock => no_answer(path, source),
-            _ => VmError::Socket { path: path.to_owned(), source },
-        })?;
+        let stream = reach(path, limit)?;
         let pid = peer(path, &stream)?;
         let (path, received) = (path.to_owned(), Vec::new());
         let mut new = Self { path, stream, received, searched: 0, deadline, pid };
@@ -150,6 +147,18 @@ fn no_answer(path: &Path, source: io::Error) -> VmError {
         _ => source.to_string(),
     };
     VmError::NoAnswer { path: path.to_owned(), why }
+}
+
+/// The process that listens at `path`, whether it answers or not.
+pub fn listener(path: &Path, limit: Duration) -> Result<i32, VmError> {
+    peer(path, &reach(path, limit)?)
+}
+
+fn reach(path: &Path, limit: Duration) -> Result<UnixStream, VmError> {
+    open(path, limit).map_err(|source| match source.kind() {
+        ErrorKind::WouldBlock => no_answer(path, source),
+        _ => VmError::Socket { path: path.to_owned(), source },
+    })
 }
 
 /// Connects within `limit`: where nobody takes the connection, that waits too.
@@ -257,6 +266,7 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(Qmp::connect(&path, LIMIT), Err(VmError::NoAnswer { .. })));
         assert!(started.elapsed() < 10 * LIMIT);
+        assert_eq!(listener(&path, LIMIT).unwrap(), std::process::id() as i32);
         let missing = Qmp::connect(&folder.path().join("missing"), LIMIT);
         assert!(matches!(missing, Err(VmError::Socket { .. })));
     }
