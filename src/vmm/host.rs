@@ -1,19 +1,25 @@
 //! A process of the host, as /proc shows it: whose it is, how it was started, what it has mapped.
 
+use rustix::fs::OFlags;
 use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where the host shows its processes.
 pub const PROC: &str = "/proc";
-/// Bytes of a command line, or of a memory map, that are looked at; real ones have some thousand.
-const LIMIT: u64 = 16 << 20;
+/// Bytes of a memory map that are looked at; real ones have some ten thousand.
+const MAPS_LIMIT: u64 = 4 << 20;
+/// Bytes of everything else; real command lines have some thousand.
+const LIMIT: u64 = 256 << 10;
+/// The most descriptors of a process that are looked at.
+const MOST_DESCRIPTORS: usize = 4096;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
 /// behind the name.
 const START_FIELD: usize = 19;
@@ -65,9 +71,7 @@ impl HostProcess {
 
     /// Whether it has the file mapped that is `known` so, and shares it.
     pub fn shares(&self, known: &Metadata) -> bool {
-        let of_file = |mapping: &Mapping| {
-            mapping.shared && mapping.inode == known.ino() && mapping.is_on(known.dev())
-        };
+        let of_file = |mapping: &Mapping| mapping.shared && mapping.file == FileId::of(known);
         self.mappings().is_ok_and(|mappings| mappings.iter().any(of_file))
     }
 
@@ -96,36 +100,69 @@ impl HostProcess {
 
     /// What it has mapped, by address.
     pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
-        let bytes = read(&self.folder.join("maps"))?;
+        let bytes = read_up_to(&self.folder.join("maps"), MAPS_LIMIT)?;
         Ok(Mapping::all(&String::from_utf8_lossy(&bytes)))
     }
 
     /// A path at which the file behind `mapping` opens, whatever its name is by now: through its
-    /// own name, a descriptor of the process, or, with the right to, the mapping itself.
+    /// own name, a descriptor of the process, or, with the right to, the mapping itself. None of
+    /// these is trusted: whoever runs the process chooses what they lead to. Where a file system
+    /// gives its files another device in memory maps (btrfs does), there is none.
     pub fn file_behind(&self, mapping: &Mapping) -> Option<PathBuf> {
         let Range { start, end } = mapping.addresses;
         let itself = self.folder.join(format!("map_files/{start:x}-{end:x}"));
-        let is_it = |path: &PathBuf| {
-            let metadata = fs::metadata(path);
-            metadata.is_ok_and(|file| file.is_file() && file.ino() == mapping.inode)
-        };
         let same_name = |path: &PathBuf| {
             fs::read_link(path)
                 .is_ok_and(|name| name.as_os_str().as_bytes() == mapping.name.as_bytes())
         };
-        let named = PathBuf::from(&mapping.name);
-        let of_device = |path: &PathBuf| {
-            let device = fs::metadata(path).map(|file| file.dev());
-            device.is_ok_and(|device| mapping.is_on(device))
-        };
         let descriptors = fs::read_dir(self.folder.join("fd")).into_iter().flatten().flatten();
-        let open = |path: &PathBuf| is_it(path) && File::open(path).is_ok();
-        [named]
+        let descriptors = descriptors.take(MOST_DESCRIPTORS);
+        let opens = |path: &PathBuf| {
+            let pinned = PinnedFile::at(path, mapping.file);
+            pinned.is_ok_and(|file| File::open(file.path()).is_ok())
+        };
+        [PathBuf::from(&mapping.name)]
             .into_iter()
-            .filter(of_device)
             .chain(descriptors.map(|entry| entry.path()).filter(same_name))
             .chain([itself])
-            .find(open)
+            .find(opens)
+    }
+}
+
+/// What tells a file from every other one, as long as somebody has it open or mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: (u64, u64),
+    inode: u64,
+}
+
+impl FileId {
+    /// Of the file that is `known` so.
+    pub fn of(known: &Metadata) -> Self {
+        let (major, minor) = (rustix::fs::major(known.dev()), rustix::fs::minor(known.dev()));
+        Self { device: (major.into(), minor.into()), inode: known.ino() }
+    }
+}
+
+/// A file that is held, neither read nor written yet: what a path leads to may be changed between
+/// a look at it and its opening, what is held may not.
+pub struct PinnedFile(File);
+
+impl PinnedFile {
+    /// The regular file at `path`, which must be `id`.
+    pub fn at(path: &Path, id: FileId) -> io::Result<Self> {
+        let flags = OFlags::PATH.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let known = file.metadata()?;
+        if !known.is_file() || FileId::of(&known) != id {
+            return Err(io::Error::other("by now another file is there than the VM has mapped"));
+        }
+        Ok(Self(file))
+    }
+
+    /// Where it opens as long as it is held.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 }
 
@@ -140,8 +177,8 @@ pub struct Mapping {
     pub shared: bool,
     /// Where in its file it starts.
     pub offset: u64,
-    device: (u64, u64),
-    inode: u64,
+    /// Its file, if it has one.
+    pub file: FileId,
     /// The file's name, as it was when it was mapped; what the kernel calls it where it has none.
     pub name: String,
 }
@@ -159,7 +196,7 @@ impl Mapping {
 
     /// Whether a file is mapped.
     pub fn has_file(&self) -> bool {
-        self.inode != 0
+        self.file.inode != 0
     }
 
     /// Whether it is nobody's file, stack or heap.
@@ -167,18 +204,13 @@ impl Mapping {
         !self.has_file() && (self.name.is_empty() || self.name.starts_with("[anon"))
     }
 
-    fn is_on(&self, device: u64) -> bool {
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        self.device == (u64::from(major), u64::from(minor))
-    }
-
     /// Whether `next` may be more of the same: the kernel keeps what is treated differently apart.
     pub fn goes_on_in(&self, next: &Self) -> bool {
-        let kind = |mapping: &Self| {
-            (mapping.data, mapping.shared, mapping.device, mapping.inode, mapping.name.clone())
-        };
-        let goes_on = !self.has_file() || self.offset + self.length() == next.offset;
-        self.addresses.end == next.addresses.start && goes_on && kind(self) == kind(next)
+        let same_kind = (self.data, self.shared, self.file) == (next.data, next.shared, next.file);
+        let goes_on =
+            !self.has_file() || self.offset.checked_add(self.length()) == Some(next.offset);
+        let adjacent = self.addresses.end == next.addresses.start;
+        adjacent && goes_on && same_kind && self.name == next.name
     }
 }
 
@@ -193,12 +225,12 @@ fn mapping(line: &str) -> Option<Mapping> {
     let offset = number(words.next()?)?;
     let (major, minor) = words.next()?.split_once(':')?;
     let device = (number(major)?, number(minor)?);
-    let inode = words.next()?.parse().ok()?;
+    let file = FileId { device, inode: words.next()?.parse().ok()? };
     let name = words.next().unwrap_or_default().trim_start().to_owned();
     let data = rights.starts_with("rw-");
     let shared = rights.ends_with('s');
     let whole = addresses.start < addresses.end;
-    whole.then_some(Mapping { addresses, data, shared, offset, device, inode, name })
+    whole.then_some(Mapping { addresses, data, shared, offset, file, name })
 }
 
 /// When the process of `folder` was started. Its name may hold blanks and parentheses.
@@ -214,8 +246,12 @@ fn started(folder: &Path) -> io::Result<u64> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, LIMIT)
+}
+
+fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -264,11 +300,26 @@ mod tests {
     }
 
     #[test]
+    fn only_the_file_that_is_mapped_is_pinned() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mapped, other) = (folder.path().join("mapped"), folder.path().join("other"));
+        fs::write(&mapped, "mapped").unwrap();
+        fs::write(&other, "other").unwrap();
+        let id = FileId::of(&fs::metadata(&mapped).unwrap());
+        let pinned = PinnedFile::at(&mapped, id).unwrap();
+        fs::rename(&other, &mapped).unwrap();
+        assert_eq!(fs::read_to_string(pinned.path()).unwrap(), "mapped");
+        assert!(PinnedFile::at(&mapped, id).is_err());
+        let folder_id = FileId::of(&fs::metadata(folder.path()).unwrap());
+        assert!(PinnedFile::at(folder.path(), folder_id).is_err());
+    }
+
+    #[test]
     fn lines_of_maps() {
         let line = "7f00-9f00 rw-s 00001000 00:1b 3061           /dev/shm/a b (deleted)";
         let shared = mapping(line).unwrap();
         assert_eq!((shared.addresses.clone(), shared.offset), (0x7f00..0x9f00, 0x1000));
-        assert_eq!((shared.name.as_str(), shared.inode), ("/dev/shm/a b (deleted)", 3061));
+        assert_eq!((shared.name.as_str(), shared.file.inode), ("/dev/shm/a b (deleted)", 3061));
         assert!(shared.data && shared.shared);
         let private = mapping("1000-2000 rw-p 00000000 00:00 0 ").unwrap();
         let next = mapping("2000-3000 rw-p 00000000 00:00 0 ").unwrap();

@@ -84,6 +84,26 @@ pub enum VmError {
         /// How much was looked for.
         mib: u64,
     },
+    /// What is said to be its RAM is a file that it may only read.
+    #[error(
+        "VM {pid}: it may not write its memory at {address:#x}, so that is no RAM; nothing was opened: do not trust this VM's QMP socket"
+    )]
+    NotItsRam {
+        /// Its process id.
+        pid: i32,
+        /// Where its memory is.
+        address: u64,
+    },
+    /// It is in more pieces than are looked at.
+    #[error(
+        "VM {pid}: its memory is in more than {pieces} pieces, which no VM's is; give -m the file that it maps"
+    )]
+    Scattered {
+        /// Its process id.
+        pid: i32,
+        /// How many are looked at.
+        pieces: usize,
+    },
     /// Nobody can tell which is which.
     #[error(
         "VM {pid}: its RAM is {pieces} pieces of equal size, which only QEMU can tell apart: give --qemu its QMP socket"
@@ -122,6 +142,11 @@ pub enum VmError {
         /// What happened instead.
         why: String,
     },
+    /// Who answers there has no process id here.
+    #[error(
+        "the process behind the QMP socket {0} has no process id here: it runs outside of this PID namespace; run vmfi on the host itself, or in QEMU's own container"
+    )]
+    NotHere(PathBuf),
     /// Several VMs run.
     #[error("{} VMs run here, give --qemu one of these process ids, or -m: {}", .0.len(), .0.join(", "))]
     Several(Vec<String>),

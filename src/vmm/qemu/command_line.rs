@@ -1,12 +1,18 @@
 //! What QEMU was told about RAM: its command line, in both forms that options may have, `key=value`
 //! and JSON (qemu(1); `util/keyval.c` and `util/qemu-option.c` for the commas).
 
-use serde_json::Value;
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::{BTreeMap, HashMap};
 
 /// QEMU's own default.
 const DEFAULT_RAM: u64 = 128 << 20;
 const MIB_SHIFT: u32 = 20;
+/// QEMU's own limits (`MAX_NODES`, `ACPI_MAX_RAM_SLOTS`): it runs with no more.
+const MOST_NODES: usize = 128;
+const MOST_DIMMS: usize = 256;
+/// Monitors that are looked at; real ones have one or two.
+const MOST_MONITORS: usize = 16;
 
 /// The options that matter here, and the key that a first word without one means.
 const OPTIONS: [(&str, &str); 9] = [
@@ -29,6 +35,8 @@ type Values = BTreeMap<String, String>;
 pub struct CommandLine {
     /// Each option with its values, in their order. Names that mean the same are one.
     options: Vec<(&'static str, Values)>,
+    /// The first object of each id, as its place in `options`.
+    objects: HashMap<String, usize>,
     /// What `-qmp` says.
     qmp: Vec<String>,
 }
@@ -73,11 +81,21 @@ impl CommandLine {
             if let Some((name, implied)) = OPTIONS.iter().find(|(known, _)| *known == name) {
                 let name = if *name == "M" { "machine" } else { name };
                 line.options.extend(words.next().map(|text| (name, values(text, implied))));
+                line.note_object();
             } else if QMP.contains(&name) {
                 line.qmp.extend(words.next().cloned());
             }
         }
         line
+    }
+
+    /// Makes the last option findable by its id, if it is an object.
+    fn note_object(&mut self) {
+        if let Some(("object", values)) = self.options.last()
+            && let Some(id) = values.get("id")
+        {
+            self.objects.entry(id.clone()).or_insert(self.options.len() - 1);
+        }
     }
 
     fn all<'l>(&'l self, name: &'l str) -> impl DoubleEndedIterator<Item = &'l Values> {
@@ -119,7 +137,7 @@ impl CommandLine {
 
     /// What RAM consists of, in the order of its parts: a backend for each NUMA node, else one.
     pub fn backends(&self) -> Vec<Backend> {
-        let nodes = self.all("numa").filter(|values| is(values, "type", "node"));
+        let nodes = self.all("numa").filter(|values| is(values, "type", "node")).take(MOST_NODES);
         let mut nodes: Vec<_> = nodes
             .enumerate()
             .filter_map(|(index, values)| {
@@ -135,7 +153,8 @@ impl CommandLine {
 
     /// The memory devices, in their order.
     pub fn dimms(&self) -> Vec<Dimm> {
-        let dimms = self.all("device").filter(|values| is(values, "driver", "pc-dimm"));
+        let dimms =
+            self.all("device").filter(|values| is(values, "driver", "pc-dimm")).take(MOST_DIMMS);
         let dimm = |values: &Values| {
             let address = values.get("addr").and_then(|text| size(text, 0));
             Some(Dimm { address, backend: self.backend(values.get("memdev")?)? })
@@ -144,7 +163,7 @@ impl CommandLine {
     }
 
     fn backend(&self, id: &str) -> Option<Backend> {
-        let values = self.all("object").find(|values| is(values, "id", id))?;
+        let (_, values) = &self.options[*self.objects.get(id)?];
         let size = values.get("size").and_then(|text| size(text, 0))?;
         let kind = match values.get("qom-type")?.as_str() {
             "memory-backend-file" => BackendKind::File(values.get("mem-path")?.clone()),
@@ -165,7 +184,7 @@ impl CommandLine {
         let monitors = self.all("mon").filter(|values| is(values, "mode", "control"));
         let named = self.qmp.iter().filter_map(|text| text.strip_prefix("chardev:"));
         let ids = monitors.filter_map(|values| values.get("chardev")).map(String::as_str);
-        direct.chain(ids.chain(named).filter_map(|id| self.chardev(id))).next()
+        direct.chain(ids.chain(named).take(MOST_MONITORS).filter_map(|id| self.chardev(id))).next()
     }
 
     fn chardev(&self, id: &str) -> Option<String> {
@@ -187,9 +206,8 @@ fn serves(values: &Values) -> bool {
 /// The values of an option; a first word without a key is that of `implied`.
 fn values(text: &str, implied: &str) -> Values {
     if text.starts_with('{') {
-        let parsed = serde_json::from_str::<serde_json::Map<_, _>>(text).unwrap_or_default();
-        let parsed = parsed.into_iter().filter_map(|(key, value)| Some((key, plain(value)?)));
-        return parsed.collect();
+        let parsed = serde_json::from_str::<BTreeMap<String, Plain>>(text).unwrap_or_default();
+        return parsed.into_iter().filter_map(|(key, value)| Some((key, value.text()?))).collect();
     }
     let words = split(text).into_iter().enumerate();
     let pair = |(index, word): (usize, String)| match word.split_once('=') {
@@ -200,12 +218,24 @@ fn values(text: &str, implied: &str) -> Values {
     words.map(pair).collect()
 }
 
-fn plain(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(on) => Some(if on { "on" } else { "off" }.to_owned()),
-        _ => None,
+/// A value in JSON. Of one that consists of others nothing is kept.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Plain {
+    Text(String),
+    Number(serde_json::Number),
+    Switch(bool),
+    Other(IgnoredAny),
+}
+
+impl Plain {
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(number) => Some(number.to_string()),
+            Self::Switch(on) => Some(if on { "on" } else { "off" }.to_owned()),
+            Self::Other(_) => None,
+        }
     }
 }
 
@@ -295,6 +325,21 @@ mod tests {
         assert_eq!(line.backends(), nodes.map(|(mib, kind)| Backend { size: mib << 20, kind }));
         let backend = Backend { size: 256 << 20, kind: ram };
         assert_eq!(line.dimms(), [Dimm { address: Some(0x1_8000_0000), backend }]);
+    }
+
+    #[test]
+    fn however_much_is_said_it_takes_no_time() {
+        let object = |id: usize| format!("-object memory-backend-ram,id=m{id},size=2M");
+        let node = |id: usize| format!("-numa node,memdev=m{}", 20_000 - id);
+        let all = (0..=20_000).map(object).chain((0..20_000).map(node)).collect::<Vec<_>>();
+        let line = parse(&format!("qemu {}", all.join(" ")));
+        let started = std::time::Instant::now();
+        assert_eq!(line.backends().len(), MOST_NODES);
+        assert!(started.elapsed() < std::time::Duration::from_secs(1));
+        let deep = format!("{{\"id\":\"m\",\"x\":{}", "[".repeat(100_000));
+        assert!(values(&deep, "qom-type").is_empty());
+        let more = "{\"id\":\"m\",\"x\":[[1],{}],\"on\":null}";
+        assert_eq!(values(more, "").into_keys().collect::<Vec<_>>(), ["id"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::placing::{Piece, Placing, mappings, piece};
 use super::{Layout, Vm, VmError, VmRam};
 use crate::address::Gpa;
 use crate::memory::RegionMap;
-use command_line::{Backend, BackendKind, CommandLine};
+use command_line::{Backend, BackendKind, CommandLine, Dimm};
 use qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,9 +65,37 @@ pub fn recognize(process: HostProcess) -> Option<Arc<dyn Vm>> {
     Qemu::new(process).map(|qemu| Arc::new(qemu) as Arc<dyn Vm>)
 }
 
-/// The VM that answers at the socket `path`.
+/// The VM that answers at the socket `path`; where another client holds that, the VM that was told
+/// to answer there.
 pub fn at_socket(path: &Path) -> Result<Arc<dyn Vm>, VmError> {
-    let pid = Qmp::connect(path, PATIENCE)?.pid;
+    let told_to = told_to_answer(path, HostProcess::all(Path::new(PROC)));
+    let patience = if told_to.is_some() { SHORT_PATIENCE } else { PATIENCE };
+    match (Qmp::connect(path, patience), told_to) {
+        (Ok(qmp), _) => answering(path, qmp.pid),
+        (Err(error @ VmError::NoAnswer { .. }), told_to) => {
+            // Who listens there is the kernel's word, where the socket still takes connections.
+            let listens = qmp::listener(path, SHORT_PATIENCE).ok();
+            let is_it = |qemu: &Qemu| listens.is_none_or(|pid| pid == qemu.process.pid);
+            let qemu = told_to.filter(is_it).ok_or(error)?;
+            log::debug!("{} is silent; taking process {}", path.display(), qemu.process.pid);
+            Ok(Arc::new(qemu))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The only one of `processes` whose command line says that it answers at `path`: anybody may say
+/// so, and of two it is not known who does.
+fn told_to_answer(path: &Path, processes: Vec<HostProcess>) -> Option<Qemu> {
+    let path = path.canonicalize().ok()?;
+    let is_it = |socket: &PathBuf| socket.canonicalize().is_ok_and(|socket| socket == path);
+    let all = processes.into_iter().filter_map(Qemu::new);
+    let mut these = all.filter(|qemu| qemu.socket.as_ref().is_some_and(is_it));
+    these.next().filter(|_| these.next().is_none())
+}
+
+/// The VM of the process `pid`, which answered at `path`.
+fn answering(path: &Path, pid: i32) -> Result<Arc<dyn Vm>, VmError> {
     let process = HostProcess::open(Path::new(PROC), pid);
     let process = process.map_err(|_| VmError::NoProcess(pid))?;
     let name = process.name().escape_default().to_string();
@@ -99,6 +127,10 @@ impl Qemu {
 
     /// As QEMU itself tells.
     fn told(&self, mut qmp: Qmp) -> Result<VmRam, VmError> {
+        // The path may be another's by now, whose word on this process counts nothing.
+        if qmp.pid != self.process.pid || !self.process.still_runs() {
+            return Err(qmp.confused(&format!("process {} answers there", qmp.pid)));
+        }
         let mut pieces: Vec<Piece> = Vec::new();
         for range in mtree::ram(&qmp.human("info mtree -f")?) {
             let answer = qmp.human(&format!("gpa2hva {:#x}", range.start))?;
@@ -117,9 +149,9 @@ impl Qemu {
         let mappings = mappings(&self.process)?;
         let (ram, dimms) = (self.line.backends(), self.line.dimms());
         let all: Vec<_> = ram.iter().chain(dimms.iter().map(|dimm| &dimm.backend)).collect();
-        let mut fitting = Vec::new();
+        let (runs, mut fitting) = (Runs::of(&mappings), Vec::new());
         for backend in &all {
-            fitting.push(self.fitting(backend, &mappings)?);
+            fitting.push(self.fitting(backend, &runs)?);
         }
         let layouts = self.layout().map_or_else(|| Layout::tried().collect(), |only| vec![only]);
         let mut placing = Placing::new(&self.process, &mappings);
@@ -131,7 +163,7 @@ impl Qemu {
             for addresses in arrangements(&fitting).ok_or_else(|| self.too_many(all.len()))? {
                 let (of_ram, of_dimms) = addresses.split_at(ram.len());
                 let mut pieces = spread(&flat, &ram, of_ram);
-                pieces.extend(self.dimms(&flat, of_dimms));
+                pieces.extend(placed(&dimms, &flat, of_dimms));
                 candidates.push((layout.clone(), placing.place(&pieces)?));
             }
         }
@@ -140,40 +172,30 @@ impl Qemu {
 
     /// The addresses at which `backend` may lie. QEMU makes what it is asked for one by one, and
     /// the kernel places each below the one before: so the highest is the likeliest.
-    fn fitting(&self, backend: &Backend, mappings: &[Mapping]) -> Result<Vec<u64>, VmError> {
-        let starts = (0..mappings.len()).rev().map(|index| &mappings[index..]);
-        let of_size = starts.filter(|from| has_length(from, backend.size)).map(|from| &from[0]);
+    fn fitting(&self, backend: &Backend, runs: &Runs) -> Result<Vec<u64>, VmError> {
+        let starts = (0..runs.mappings.len()).rev();
+        let of_size = starts.filter(|start| runs.has_length(*start, backend.size));
+        let is_meant = self.meant(&backend.kind);
         let (meant, others): (Vec<_>, Vec<_>) =
-            of_size.partition(|mapping| self.is_meant(&backend.kind, mapping));
+            of_size.map(|start| &runs.mappings[start]).partition(|mapping| is_meant(mapping));
         let fitting = if meant.is_empty() { others } else { meant };
         let addresses: Vec<_> = fitting.iter().map(|mapping| mapping.addresses.start).collect();
         let (pid, mib) = (self.process.pid, backend.size >> 20);
         if addresses.is_empty() { Err(VmError::RamNotFound { pid, mib }) } else { Ok(addresses) }
     }
 
-    fn is_meant(&self, kind: &BackendKind, mapping: &Mapping) -> bool {
+    /// Whether a mapping is what `kind` asks for.
+    fn meant(&self, kind: &BackendKind) -> Box<dyn Fn(&Mapping) -> bool> {
         match kind {
-            BackendKind::Ram => mapping.is_anonymous(),
-            BackendKind::Memfd => mapping.name.starts_with("/memfd:"),
+            BackendKind::Ram => Box::new(Mapping::is_anonymous),
+            BackendKind::Memfd => Box::new(|mapping| mapping.name.starts_with("/memfd:")),
             BackendKind::File(path) => {
                 let path = std::fs::canonicalize(self.process.path(Path::new(path)));
-                path.is_ok_and(|path| Path::new(&mapping.name).starts_with(path))
+                Box::new(move |mapping| {
+                    path.as_ref().is_ok_and(|path| Path::new(&mapping.name).starts_with(path))
+                })
             }
         }
-    }
-
-    /// Where the guest has the memory devices that lie at `addresses` (`hw/i386/pc.c`,
-    /// `hw/mem/memory-device.c`).
-    fn dimms(&self, ram: &RegionMap, addresses: &[u64]) -> Vec<Piece> {
-        let end = ram.iter().map(|region| region.end().0).max().unwrap_or(0);
-        let mut next = end.max(FOUR_GIB).next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
-        let place = |(dimm, address): (command_line::Dimm, &u64)| {
-            let start = dimm.address.unwrap_or(next.next_multiple_of(DIMM_ALIGNMENT));
-            let end = start.saturating_add(dimm.backend.size);
-            next = next.max(end);
-            piece(start..end, *address)
-        };
-        self.line.dimms().into_iter().zip(addresses).map(place).collect()
     }
 
     fn too_many(&self, pieces: usize) -> VmError {
@@ -209,7 +231,9 @@ impl Vm for Qemu {
             return self.told(Qmp::connect(socket, PATIENCE)?);
         }
         match Qmp::connect(socket, SHORT_PATIENCE).and_then(|qmp| self.told(qmp)) {
-            Err(error @ (VmError::Socket { .. } | VmError::NoAnswer { .. })) => {
+            Err(
+                error @ (VmError::Socket { .. } | VmError::NoAnswer { .. } | VmError::NotHere(_)),
+            ) => {
                 log::debug!("{error}; looking at its command line instead");
                 self.inferred()
             }
@@ -218,19 +242,51 @@ impl Vm for Qemu {
     }
 }
 
-/// Whether `mappings` start with data of `length` bytes: one mapping, or several that the kernel
-/// keeps apart though they go on in each other.
-fn has_length(mappings: &[Mapping], length: u64) -> bool {
-    let mut total: u64 = 0;
-    for (index, mapping) in mappings.iter().enumerate() {
-        let ours = mapping.data && (mapping.has_file() || mapping.is_anonymous());
-        let goes_on = index == 0 || mappings[index - 1].goes_on_in(mapping);
-        if !ours || !goes_on || total >= length {
-            break;
-        }
-        total = total.saturating_add(mapping.length());
+/// Where the guest has the memory devices that lie at `addresses` (`hw/i386/pc.c`,
+/// `hw/mem/memory-device.c`).
+fn placed(dimms: &[Dimm], ram: &RegionMap, addresses: &[u64]) -> Vec<Piece> {
+    let end = ram.iter().map(|region| region.end().0).max().unwrap_or(0);
+    let above = end.max(FOUR_GIB).checked_next_multiple_of(DEVICE_MEMORY_ALIGNMENT);
+    let mut next = above.unwrap_or(u64::MAX);
+    let place = |(dimm, address): (&Dimm, &u64)| {
+        let aligned = next.checked_next_multiple_of(DIMM_ALIGNMENT).unwrap_or(u64::MAX);
+        let start = dimm.address.unwrap_or(aligned);
+        let end = start.saturating_add(dimm.backend.size);
+        next = next.max(end);
+        piece(start..end, *address)
+    };
+    dimms.iter().zip(addresses).map(place).collect()
+}
+
+/// Mappings, and which of them are data that goes on from one to the next: the kernel keeps apart
+/// what was one at first.
+struct Runs<'m> {
+    mappings: &'m [Mapping],
+    /// The run of each that is data.
+    numbers: Vec<Option<usize>>,
+}
+
+impl<'m> Runs<'m> {
+    fn of(mappings: &'m [Mapping]) -> Self {
+        let number = |number: &mut usize, index: usize| {
+            let mapping = &mappings[index];
+            let goes_on = index > 0 && mappings[index - 1].goes_on_in(mapping);
+            *number += usize::from(!goes_on);
+            let ours = mapping.data && (mapping.has_file() || mapping.is_anonymous());
+            Some(ours.then_some(*number))
+        };
+        Self { mappings, numbers: (0..mappings.len()).scan(0, number).collect() }
     }
-    total == length
+
+    /// Whether the mapping `start`, with others that follow in its run, is `length` bytes.
+    fn has_length(&self, start: usize, length: u64) -> bool {
+        let end = self.mappings[start].addresses.start.checked_add(length);
+        let by_end = |end| self.mappings.binary_search_by_key(&end, |last| last.addresses.end);
+        let last = end.and_then(|end| by_end(end).ok()).filter(|last| *last >= start);
+        last.is_some_and(|last| {
+            self.numbers[start].is_some() && self.numbers[start] == self.numbers[last]
+        })
+    }
 }
 
 /// The address in an answer to `gpa2hva`.
@@ -243,11 +299,12 @@ fn address(answer: &str) -> Option<u64> {
 /// what hides RAM below the first MiB.
 fn add(pieces: &mut Vec<Piece>, next: Piece) {
     if let Some(last) = pieces.last_mut() {
-        let (gap, skipped) =
-            (next.gpa.0.wrapping_sub(last.gpa.0), next.address.wrapping_sub(last.address));
-        let hidden = next.gpa.0 <= HIDDEN || gap == last.length;
-        if gap == skipped && hidden {
-            last.length = gap + next.length;
+        let gap = next.gpa.0.checked_sub(last.gpa.0);
+        let skipped = next.address.checked_sub(last.address);
+        let hidden = next.gpa.0 <= HIDDEN || gap == Some(last.length);
+        let length = gap.and_then(|gap| gap.checked_add(next.length));
+        if let Some(length) = length.filter(|_| gap == skipped && hidden) {
+            last.length = length;
             return;
         }
     }
@@ -263,7 +320,7 @@ fn arrangements(fitting: &[Vec<u64>]) -> Option<Vec<Vec<u64>>> {
             let free = addresses.iter().filter(|address| !taken.contains(address));
             free.map(|address| [&taken[..], &[*address]].concat()).collect::<Vec<_>>()
         };
-        all = all.iter().flat_map(further).collect();
+        all = all.iter().flat_map(further).take(MOST_ARRANGEMENTS + 1).collect();
         if all.len() > MOST_ARRANGEMENTS {
             return None;
         }
@@ -279,12 +336,12 @@ fn spread(flat: &RegionMap, backends: &[Backend], addresses: &[u64]) -> Vec<Piec
         let mut start = 0;
         for (backend, address) in backends.iter().zip(addresses) {
             let from = region.offset.max(start);
-            let to = (region.offset + region.length).min(start + backend.size);
+            let to = (region.offset + region.length).min(start.saturating_add(backend.size));
             if from < to {
                 let gpa = Gpa(region.gpa.0 + (from - region.offset));
                 pieces.push(Piece { gpa, length: to - from, address: address + (from - start) });
             }
-            start += backend.size;
+            start = start.saturating_add(backend.size);
         }
     }
     pieces
@@ -315,9 +372,49 @@ mod tests {
                     4000-5000 rwxp 00000000 00:00 0\n6000-7000 rw-s 00001000 00:01 7 /memfd:a\n\
                     7000-8000 rw-s 00002000 00:01 7 /memfd:a\n8000-9000 rw-s 0000 00:01 7 /memfd:a";
         let mappings = Mapping::all(maps);
-        let fits = |index: usize, length| has_length(&mappings[index..], length);
+        let runs = Runs::of(&mappings);
+        let fits = |index: usize, length| runs.has_length(index, length);
         assert!(fits(0, 0x2000) && fits(0, 0x3000) && fits(1, 0x1000) && fits(3, 0x2000));
         assert!(!fits(0, 0x4000) && !fits(2, 0x1000) && !fits(3, 0x3000) && !fits(0, 0x2800));
+        assert!(!fits(1, 0) && !fits(1, u64::MAX));
+    }
+
+    #[test]
+    fn many_mappings_take_no_time() {
+        let line = |index: u64| {
+            let start = index << 12;
+            format!("{start:x}-{:x} rw-p 00000000 00:00 0\n", start + 0x1000)
+        };
+        let mappings = Mapping::all(&(1..60_000).map(line).collect::<String>());
+        let started = std::time::Instant::now();
+        let runs = Runs::of(&mappings);
+        let fits = (0..mappings.len()).filter(|start| runs.has_length(*start, 30_000 << 12));
+        assert_eq!(fits.count(), 30_000);
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_silent_socket_is_that_of_the_only_vm_told_to_answer_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("qmp");
+        std::fs::write(&socket, "").unwrap();
+        let add = |pid: i32| {
+            let process = folder.path().join(pid.to_string());
+            std::fs::create_dir(&process).unwrap();
+            let stat = format!("{pid} (qemu) S 1 {} 4711 0", "0 ".repeat(17));
+            std::fs::write(process.join("stat"), stat).unwrap();
+            let line = format!("qemu-system-x86_64\0-qmp\0unix:{},server\0", socket.display());
+            std::fs::write(process.join("cmdline"), line).unwrap();
+        };
+        let found = |path: &Path| {
+            let qemu = told_to_answer(path, HostProcess::all(folder.path()));
+            qemu.map(|qemu| qemu.process.pid)
+        };
+        assert_eq!(found(&socket), None);
+        add(7);
+        assert_eq!((found(&socket), found(folder.path())), (Some(7), None));
+        add(8);
+        assert_eq!(found(&socket), None);
     }
 
     #[test]
@@ -337,6 +434,15 @@ mod tests {
         add(&mut pieces, piece(1 << 32..0x1_4000_0000, 0xf000_0000));
         let whole = piece(0..0x8000_0000, 0x7000_0000);
         assert_eq!(pieces, [whole, piece(1 << 32..0x1_4000_0000, 0xf000_0000)]);
+    }
+
+    #[test]
+    fn ranges_in_no_order_stay_what_they_are() {
+        let (above, below) = (piece(0x1000..0x2000, 0x7000_1000), piece(0..0x1000, 0x7000_0000));
+        let mut pieces = Vec::new();
+        add(&mut pieces, above);
+        add(&mut pieces, below);
+        assert_eq!(pieces, [above, below]);
     }
 
     #[test]

@@ -2,8 +2,11 @@
 //! serves one client at a time.
 
 use super::super::VmError;
+use memchr::memchr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +14,31 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The longest answer that is taken; `info mtree -f` of a large machine is some 100 KiB.
-const LIMIT: usize = 16 << 20;
+const LIMIT: usize = 4 << 20;
+/// Letters of an error's description that are shown.
+const SHOWN: usize = 200;
+
+/// What a document is. Nothing else in it is kept, whoever sent it.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "QMP")]
+    greeting: Option<IgnoredAny>,
+    #[serde(rename = "return")]
+    told: Option<IgnoredAny>,
+    error: Option<Failure>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    #[serde(default)]
+    desc: String,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    #[serde(rename = "return")]
+    told: T,
+}
 
 /// A connection that takes commands.
 #[derive(Debug)]
@@ -19,6 +46,8 @@ pub struct Qmp {
     path: PathBuf,
     stream: UnixStream,
     received: Vec<u8>,
+    /// How much of that is known to hold no end of a line.
+    searched: usize,
     /// Until when all must be done.
     deadline: Instant,
     /// The process at the other end.
@@ -29,62 +58,64 @@ impl Qmp {
     /// Connects to `path`. All that is asked there must be answered within `limit`.
     pub fn connect(path: &Path, limit: Duration) -> Result<Self, VmError> {
         let deadline = Instant::now() + limit;
-        let (stream, pid) = open(path, limit).map_err(|source| match source.kind() {
-            ErrorKind::WouldBlock => no_answer(path, source),
-            _ => VmError::Socket { path: path.to_owned(), source },
-        })?;
-        let received = Vec::new();
-        let mut new = Self { path: path.to_owned(), stream, received, deadline, pid };
+        let stream = reach(path, limit)?;
+        let pid = peer(path, &stream)?;
+        let (path, received) = (path.to_owned(), Vec::new());
+        let mut new = Self { path, stream, received, searched: 0, deadline, pid };
         let greeting = new.receive()?;
-        if greeting.get("QMP").is_none() {
+        if new.parse::<Message>(&greeting)?.greeting.is_none() {
             return Err(new.confused("it does not greet as QMP does"));
         }
-        new.execute(&json!({"execute": "qmp_capabilities"}))?;
+        let _: IgnoredAny = new.execute(&json!({"execute": "qmp_capabilities"}))?;
         Ok(new)
     }
 
     /// What the monitor for people answers to `command`.
     pub fn human(&mut self, command: &str) -> Result<String, VmError> {
         let arguments = json!({"command-line": command});
-        let told =
-            self.execute(&json!({"execute": "human-monitor-command", "arguments": arguments}))?;
-        told.as_str().map(str::to_owned).ok_or_else(|| self.confused("its answer is no text"))
+        self.execute(&json!({"execute": "human-monitor-command", "arguments": arguments}))
     }
 
-    fn execute(&mut self, command: &Value) -> Result<Value, VmError> {
-        let path = self.path.clone();
-        let sent = self.stream.write_all(format!("{command}\n").as_bytes());
-        sent.map_err(|source| no_answer(&path, source))?;
+    fn execute<T: DeserializeOwned>(&mut self, command: &Value) -> Result<T, VmError> {
+        let limited = self.stream.set_write_timeout(Some(self.left()?));
+        let sent = limited.and_then(|()| self.stream.write_all(format!("{command}\n").as_bytes()));
+        sent.map_err(|source| no_answer(&self.path, source))?;
         loop {
-            let mut answer = self.receive()?;
-            if let Some(told) = answer.get_mut("return") {
-                return Ok(told.take());
+            let line = self.receive()?;
+            let message: Message = self.parse(&line)?;
+            if let Some(Failure { desc }) = message.error {
+                let shown: String = desc.chars().take(SHOWN).collect();
+                return Err(self.confused(&shown.escape_default().to_string()));
             }
-            if let Some(error) = answer.get("error") {
-                let error = error["desc"].as_str().unwrap_or_default().to_owned();
-                return Err(self.confused(&error));
+            if message.told.is_some() {
+                let answer = serde_json::from_slice(&line).map(|answer: Answer<T>| answer.told);
+                return answer.map_err(|_| self.confused("its answer is no text"));
             }
             // An event, of which there may be any number.
         }
     }
 
+    fn parse<T: DeserializeOwned>(&self, line: &[u8]) -> Result<T, VmError> {
+        serde_json::from_slice(line).map_err(|_| self.confused("it does not talk JSON"))
+    }
+
     /// The next document.
-    fn receive(&mut self) -> Result<Value, VmError> {
+    fn receive(&mut self) -> Result<Vec<u8>, VmError> {
         loop {
-            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.received.drain(..=end).collect();
-                let parsed = serde_json::from_slice(&line);
-                return parsed.map_err(|_| self.confused("it does not talk JSON"));
+            self.left()?;
+            if let Some(end) = memchr(b'\n', &self.received[self.searched..]) {
+                let end = self.searched + end;
+                self.searched = 0;
+                return Ok(self.received.drain(..=end).collect());
             }
+            self.searched = self.received.len();
             self.receive_more()?;
         }
     }
 
     fn receive_more(&mut self) -> Result<(), VmError> {
         let mut part = [0; 64 << 10];
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        // A limit of 0 would be none.
-        let limited = self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))));
+        let limited = self.stream.set_read_timeout(Some(self.left()?));
         match limited.and_then(|()| self.stream.read(&mut part)) {
             Ok(0) => Err(self.confused("it hung up")),
             Ok(_) if self.received.len() > LIMIT => Err(self.confused("it talks without end")),
@@ -97,7 +128,15 @@ impl Qmp {
         }
     }
 
-    fn confused(&self, why: &str) -> VmError {
+    /// How long all that is still to be done may take: never 0, which would be no limit. One who
+    /// always has more to say is stopped here.
+    fn left(&self) -> Result<Duration, VmError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(self.confused("it took too long")) } else { Ok(left) }
+    }
+
+    /// That it does not answer as it should.
+    pub fn confused(&self, why: &str) -> VmError {
         VmError::NoAnswer { path: self.path.clone(), why: why.to_owned() }
     }
 }
@@ -110,13 +149,31 @@ fn no_answer(path: &Path, source: io::Error) -> VmError {
     VmError::NoAnswer { path: path.to_owned(), why }
 }
 
+/// The process that listens at `path`, whether it answers or not.
+pub fn listener(path: &Path, limit: Duration) -> Result<i32, VmError> {
+    peer(path, &reach(path, limit)?)
+}
+
+fn reach(path: &Path, limit: Duration) -> Result<UnixStream, VmError> {
+    open(path, limit).map_err(|source| match source.kind() {
+        ErrorKind::WouldBlock => no_answer(path, source),
+        _ => VmError::Socket { path: path.to_owned(), source },
+    })
+}
+
 /// Connects within `limit`: where nobody takes the connection, that waits too.
-fn open(path: &Path, limit: Duration) -> io::Result<(UnixStream, i32)> {
+fn open(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
-    let pid = socket_peercred(&socket)?.pid.as_raw_nonzero().get();
-    Ok((UnixStream::from(socket), pid))
+    Ok(UnixStream::from(socket))
+}
+
+/// The process at the other end of the socket at `path`. A connected socket always tells it: as 0
+/// where it has no number here, which `rustix` has no value for.
+fn peer(path: &Path, stream: &UnixStream) -> Result<i32, VmError> {
+    let peer = socket_peercred(stream).map_err(|_| VmError::NotHere(path.to_owned()))?;
+    Ok(peer.pid.as_raw_nonzero().get())
 }
 
 #[cfg(test)]
@@ -181,6 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn one_that_never_stops_talking_ends() {
+        for chatter in [&b"{\"event\": 1}\n"[..], b"[[[["] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("qmp");
+            let listener = UnixListener::bind(&path).unwrap();
+            let server = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut sent = stream.write_all(GREETING.as_bytes());
+                let chatter = chatter.repeat(1000);
+                while sent.is_ok() {
+                    sent = stream.write_all(&chatter);
+                }
+            });
+            let started = Instant::now();
+            assert!(matches!(Qmp::connect(&path, LIMIT), Err(VmError::NoAnswer { .. })));
+            assert!(started.elapsed() < 10 * LIMIT);
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
     fn one_that_nobody_takes_ends_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("qmp");
@@ -188,6 +266,7 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(Qmp::connect(&path, LIMIT), Err(VmError::NoAnswer { .. })));
         assert!(started.elapsed() < 10 * LIMIT);
+        assert_eq!(listener(&path, LIMIT).unwrap(), std::process::id() as i32);
         let missing = Qmp::connect(&folder.path().join("missing"), LIMIT);
         assert!(matches!(missing, Err(VmError::Socket { .. })));
     }
