@@ -107,7 +107,7 @@ impl<'m> Search<'m> {
     /// most that is remembered says.
     fn look_for_known(&mut self, facts: &Facts) {
         let candidates = find::candidates(self.memory, facts.symbols()).unwrap_or_default();
-        let proved = candidates.into_iter().filter_map(|at| facts.prove(self.memory, at).ok());
+        let proved = candidates.into_iter().filter_map(|at| facts.prove_anew(self.memory, at).ok());
         proved.for_each(|kernel| self.keep(kernel));
     }
 
