@@ -6,6 +6,7 @@ use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::GuestMemory;
 use serde::{Deserialize, Serialize};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 /// The most bytes of notes that are looked at; today's kernels have some 500.
@@ -45,9 +46,11 @@ impl Facts {
         })
     }
 
-    /// What the kernel is called by.
+    /// What the kernel is called by. Banner and build-id are what the guest says: one that gives
+    /// another kernel's must not take the place of that one's layouts.
     pub fn name(&self) -> String {
-        format!("{}, build-id {}", self.banner, self.build_id)
+        let layouts = print(&self.layouts);
+        format!("{}, build-id {}, layouts {layouts:016x}", self.banner, self.build_id)
     }
 
     /// Its symbols.
@@ -69,6 +72,27 @@ impl Facts {
         let holds = kernel.banner == self.banner && !system_ram(&kernel, memory)?.is_empty();
         if holds { Ok(kernel.recalled()) } else { Err(KernelError::NotRemembered) }
     }
+
+    /// The same of facts that another guest may have told, which its kernel could have made up: the
+    /// kernel's own types must lead to the same layouts.
+    pub(super) fn prove_anew(
+        &self,
+        memory: &dyn GuestMemory,
+        located: Located,
+    ) -> Result<Kernel, KernelError> {
+        let kernel = self.prove(memory, located)?;
+        let own = Kernel::prove(memory, &self.symbols, located, None)?.layouts;
+        let same = print(&own) == print(&self.layouts);
+        same.then_some(kernel).ok_or(KernelError::NotRemembered)
+    }
+}
+
+/// What tells layouts from others, wherever they come from.
+fn print(layouts: &Layouts) -> u64 {
+    let layouts = Layouts { from: String::new(), ..layouts.clone() };
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&serde_json::to_vec(&layouts).unwrap_or_default());
+    hasher.finish()
 }
 
 impl Placement {

@@ -6,6 +6,7 @@ use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::KERNEL_IMAGE;
 use crate::memory::{Buffer, GuestMemory};
 use crate::symbols::kallsyms::{self, Base, IMAGE_SPACE, Tables, Tokens, walk_names};
+use std::cell::Cell;
 use std::ops::Range;
 
 /// What KASLR moves the kernel by is a multiple of this.
@@ -17,12 +18,31 @@ const TOKEN_TABLE: usize = 16 << 10;
 const TOKEN_INDEX: usize = 512;
 /// Names have some 12 bytes, compressed; where they have more, that is seen and read.
 const NAME: usize = 16;
-const ALL_NAMES: usize = 64 << 20;
+const ALL_NAMES: usize = 16 << 20;
 /// The piece of an image that holds all tables, before and after the tokens.
 const BEFORE: u64 = 16 << 20;
 const AFTER: u64 = 8 << 20;
 /// From its text on, an image has its tables within so many bytes.
 const IMAGE: u64 = 128 << 20;
+/// Bytes of tables that are copied in one search: some images whole, or the names of many notes. A
+/// hostile guest could show tables everywhere.
+const EFFORT: usize = 8 * (BEFORE + AFTER) as usize;
+
+/// What one search may still copy of tables.
+pub struct Effort(Cell<usize>);
+
+impl Effort {
+    /// That of a whole search.
+    pub fn new() -> Self {
+        Self(Cell::new(EFFORT))
+    }
+
+    /// Takes `bytes` off; `None` where there are no more so many.
+    fn spend(&self, bytes: usize) -> Option<()> {
+        self.0.set(self.0.get().checked_sub(bytes)?);
+        Some(())
+    }
+}
 
 /// A kernel's tables, copied out of RAM.
 pub struct OwnTables {
@@ -70,11 +90,11 @@ impl OwnTables {
 
 /// The symbols of the kernel that wrote `note`, whose tables lie where it says, or show by their
 /// form in its image: `None` where neither is so any more.
-pub fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo) -> Option<Symbols> {
-    ask_note(memory, note, OwnTables::symbols).or_else(|| {
+pub fn of_note(memory: &dyn GuestMemory, note: &VmCoreInfo, effort: &Effort) -> Option<Symbols> {
+    ask_note(memory, note, effort, OwnTables::symbols).or_else(|| {
         let text = note.place("_stext")?;
         let image = text..text.checked_add(IMAGE)?;
-        by_form(memory, &image).pop()
+        by_form(memory, &image, effort).pop()
     })
 }
 
@@ -85,13 +105,14 @@ pub fn ask_kernel<T>(
     kernel: &Kernel,
     ask: impl Fn(&OwnTables) -> Option<T>,
 ) -> Option<T> {
+    let effort = Effort::new();
     let mut own = VmCoreInfo::from_top(memory).flatten().filter(|note| kernel.wrote(note));
-    own.find_map(|note| ask_note(memory, &note, &ask)).or_else(|| {
+    own.find_map(|note| ask_note(memory, &note, &effort, &ask)).or_else(|| {
         let start = kernel.phys_base().ok()?;
         let address = |at: u64| KERNEL_IMAGE.0.wrapping_add(at).wrapping_sub(start as u64);
         let end = start.saturating_add_unsigned(IMAGE_SPACE.end - IMAGE_SPACE.start);
         let image = Gpa(start.max(0) as u64)..Gpa(end.max(0) as u64);
-        ask_form(memory, &image, address, ask).pop()
+        ask_form(memory, &image, &effort, address, ask).pop()
     })
 }
 
@@ -100,9 +121,10 @@ pub fn ask_kernel<T>(
 fn ask_note<T>(
     memory: &dyn GuestMemory,
     note: &VmCoreInfo,
+    effort: &Effort,
     ask: impl Fn(&OwnTables) -> Option<T>,
 ) -> Option<T> {
-    let told = Told { memory, note };
+    let told = Told { memory, note, effort };
     let tokens = Tokens::new(
         &told.read("kallsyms_token_table", TOKEN_TABLE)?,
         &told.read("kallsyms_token_index", TOKEN_INDEX)?,
@@ -123,12 +145,14 @@ fn ask_note<T>(
 struct Told<'m> {
     memory: &'m dyn GuestMemory,
     note: &'m VmCoreInfo,
+    effort: &'m Effort,
 }
 
 impl Told<'_> {
     /// `length` bytes from `name` on.
     fn read(&self, name: &str, length: usize) -> Option<Buffer> {
         let at = self.note.place(name)?;
+        self.effort.spend(length)?;
         let mut bytes = Buffer::new(length);
         self.memory.read(at, &mut bytes).ok()?;
         Some(bytes)
@@ -153,14 +177,14 @@ impl Told<'_> {
 
 /// The symbols of every kernel image `within` RAM whose tables are told by their form. Reads all of
 /// it.
-fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>) -> Vec<Symbols> {
-    ask_form(memory, within, somewhere, OwnTables::symbols)
+fn by_form(memory: &dyn GuestMemory, within: &Range<Gpa>, effort: &Effort) -> Vec<Symbols> {
+    ask_form(memory, within, effort, somewhere, OwnTables::symbols)
 }
 
 /// The symbols of every kernel image whose token table has its digits at one of `digits`.
-pub fn at_digits(memory: &dyn GuestMemory, digits: &[Gpa]) -> Vec<Symbols> {
+pub fn at_digits(memory: &dyn GuestMemory, digits: &[Gpa], effort: &Effort) -> Vec<Symbols> {
     let runs = memory.backed();
-    let tables = digits.iter().filter_map(|at| of_image(memory, &runs, *at, somewhere));
+    let tables = digits.iter().filter_map(|at| of_image(memory, &runs, *at, effort, somewhere));
     tables.filter_map(|tables| tables.symbols()).collect()
 }
 
@@ -175,6 +199,7 @@ fn somewhere(at: u64) -> u64 {
 fn ask_form<T>(
     memory: &dyn GuestMemory,
     within: &Range<Gpa>,
+    effort: &Effort,
     address: impl Fn(u64) -> u64,
     ask: impl Fn(&OwnTables) -> Option<T>,
 ) -> Vec<T> {
@@ -182,7 +207,7 @@ fn ask_form<T>(
     let parts = memory.backed().into_iter().map(part).filter(|part| !part.is_empty());
     let parts: Vec<_> = parts.collect();
     let digits = scan::digits(memory, &parts).into_iter();
-    let tables = digits.filter_map(|at| of_image(memory, &parts, at, &address));
+    let tables = digits.filter_map(|at| of_image(memory, &parts, at, effort, &address));
     tables.filter_map(|tables| ask(&tables)).collect()
 }
 
@@ -191,17 +216,73 @@ fn of_image(
     memory: &dyn GuestMemory,
     runs: &[Range<Gpa>],
     digits: Gpa,
+    effort: &Effort,
     address: impl Fn(u64) -> u64,
 ) -> Option<OwnTables> {
     let run = runs.iter().find(|run| run.contains(&digits))?;
-    // Tables are aligned in the guest, so the piece starts aligned too.
-    let start = digits.0.saturating_sub(BEFORE).max(run.start.0).next_multiple_of(8);
-    let end = (digits.0 + AFTER).min(run.end.0);
-    let mut image = Buffer::new(end.checked_sub(start)? as usize);
-    memory.read(Gpa(start), &mut image).ok()?;
-    let tables = Tables::find(&image, digits.0.checked_sub(start)? as usize)?;
+    // Digits alone are cheap to have; a whole image is copied only where a token table is.
+    let near = round(run, digits, TOKEN_TABLE as u64, TOKEN_TABLE as u64);
+    let (piece, own) = copied(memory, &near, digits)?;
+    let image = round(run, digits, BEFORE, AFTER);
+    let whole = kallsyms::is_token_table(&piece, own);
+    whole.then(|| effort.spend((image.end.0 - image.start.0) as usize))??;
+    let start = image.start.0;
+    let (image, digits_within) = copied(memory, &image, digits)?;
+    let tables = Tables::find(&image, digits_within)?;
     let addresses = tables.addresses(address(start))?;
     let from = format!("the kallsyms found at {digits}");
     let (names, tokens) = (tables.start_of_names(), tables.tokens);
     Some(OwnTables { from, tokens, bytes: image, names, addresses })
+}
+
+/// The piece of `run` round `at`. Tables are aligned in the guest, so it starts aligned too.
+fn round(run: &Range<Gpa>, at: Gpa, before: u64, after: u64) -> Range<Gpa> {
+    let start = at.0.saturating_sub(before).max(run.start.0).next_multiple_of(8);
+    Gpa(start)..Gpa(at.0.saturating_add(after).min(run.end.0).max(start))
+}
+
+/// The bytes of `piece`, and where among them `at` is.
+fn copied(memory: &dyn GuestMemory, piece: &Range<Gpa>, at: Gpa) -> Option<(Buffer, usize)> {
+    let mut bytes = Buffer::new((piece.end.0 - piece.start.0) as usize);
+    memory.read(piece.start, &mut bytes).ok()?;
+    Some((bytes, at.checked_sub(piece.start)? as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Image;
+    use crate::vmm::Layout;
+
+    const SIZE: u64 = 1 << 20;
+    const DIGITS: u64 = 512 << 10;
+
+    /// RAM with a token table of which each byte stands for itself, and whose index is `index`'s.
+    fn image(index: impl Fn(u16) -> u16) -> Image {
+        let image = Image::new(Layout::Flat.regions(SIZE).unwrap());
+        let tokens = (0..=255u8).flat_map(|byte| [byte.clamp(b'0', b'9'), 0]).collect::<Vec<_>>();
+        image.write(Gpa(DIGITS - 96), &tokens).unwrap();
+        let index: Vec<_> = (0..256).flat_map(|byte| index(byte).to_le_bytes()).collect();
+        image.write(Gpa(DIGITS - 96 + 512), &index).unwrap();
+        image
+    }
+
+    fn spent(image: &Image) -> usize {
+        let effort = Effort::new();
+        assert!(at_digits(image, &[Gpa(DIGITS)], &effort).is_empty());
+        EFFORT - effort.0.get()
+    }
+
+    #[test]
+    fn an_image_is_copied_only_round_a_whole_token_table() {
+        assert_eq!(spent(&image(|byte| 2 * byte)), SIZE as usize);
+        assert_eq!(spent(&image(|byte| 2 * byte + u16::from(byte == 200))), 0);
+    }
+
+    #[test]
+    fn effort_ends() {
+        let (image, effort) = (image(|byte| 2 * byte), Effort(Cell::new(SIZE as usize + 1)));
+        at_digits(&image, &[Gpa(DIGITS); 100], &effort);
+        assert_eq!(effort.0.get(), 1, "it is enough for one image");
+    }
 }

@@ -17,6 +17,9 @@ const OVERLAP: u64 = 256;
 const PARTS_OF_A_THREAD: usize = 32;
 /// More banners than a piece of RAM has: hostile ones could be everywhere.
 const MOST_BANNERS: usize = 4;
+/// The same of what looks like a token table's digits, and of those in all of RAM.
+const MOST_DIGITS: usize = 16;
+const MOST_DIGITS_IN_ALL: usize = 1024;
 const PAGE: usize = 4096;
 const BANNER: &[u8] = b"Linux version ";
 
@@ -46,7 +49,10 @@ impl Sights {
         let mut sights = Self::default();
         for sight in each_part(memory, &memory.backed(), seen) {
             match sight {
-                Sight::Digits(at) => sights.digits.push(at),
+                Sight::Digits(at) if sights.digits.len() < MOST_DIGITS_IN_ALL => {
+                    sights.digits.push(at);
+                }
+                Sight::Digits(_) => {}
                 Sight::Banner(banner) if sights.banners.contains(&banner) => {}
                 Sight::Banner(banner) => sights.banners.push(banner),
                 Sight::Windows(at) => sights.windows = sights.windows.or(Some(at)),
@@ -59,9 +65,13 @@ impl Sights {
 
 /// Where bytes lie within `runs` like those of a kernel's token table.
 pub fn digits(memory: &dyn GuestMemory, runs: &[Range<Gpa>]) -> Vec<Gpa> {
-    each_part(memory, runs, |start, bytes| {
-        own(kallsyms::digits(bytes)).map(|at| Gpa(start.0 + at as u64)).collect()
-    })
+    let mut all = each_part(memory, runs, |start, bytes| digits_in(start, bytes).collect());
+    all.truncate(MOST_DIGITS_IN_ALL);
+    all
+}
+
+fn digits_in(start: Gpa, bytes: &[u8]) -> impl Iterator<Item = Gpa> {
+    own(kallsyms::digits(bytes)).take(MOST_DIGITS).map(move |at| Gpa(start.0 + at as u64))
 }
 
 /// What `look` finds in the pieces of `runs`, in their order. It is given where each starts.
@@ -112,7 +122,7 @@ fn seen(start: Gpa, bytes: &[u8]) -> Vec<Sight> {
     let place = |at: usize| Gpa(start.0 + at as u64);
     let banners = own(memmem::find_iter(bytes, BANNER)).filter_map(|at| banner(&bytes[at..]));
     let mut seen: Vec<_> = banners.take(MOST_BANNERS).map(Sight::Banner).collect();
-    seen.extend(own(kallsyms::digits(bytes)).map(|at| Sight::Digits(place(at))));
+    seen.extend(digits_in(start, bytes).map(Sight::Digits));
     for (page, at) in bytes.chunks_exact(PAGE).zip((0..).step_by(PAGE)) {
         if is_windows_kernel(page) {
             seen.push(Sight::Windows(place(at)));

@@ -42,6 +42,7 @@ pub struct Search<'m> {
     failed: Option<Failure>,
     /// The kernels of the rejected that are where they should be.
     located: Vec<Unproved>,
+    effort: own_symbols::Effort,
     /// What a look at all of RAM showed, where it was needed.
     sights: Option<Sights>,
 }
@@ -50,7 +51,8 @@ impl<'m> Search<'m> {
     /// A search in `memory`; with the kernels' own layouts where none are given.
     pub fn new(memory: &'m dyn GuestMemory, layouts: Option<&'m Layouts>) -> Self {
         let (proved, rejected, located) = (Vec::new(), Vec::new(), Vec::new());
-        Self { memory, layouts, proved, rejected, failed: None, located, sights: None }
+        let effort = own_symbols::Effort::new();
+        Self { memory, layouts, proved, rejected, failed: None, located, effort, sights: None }
     }
 
     /// Tries the kernels that are `known`, then every other one that tells its symbols: those that
@@ -76,7 +78,7 @@ impl<'m> Search<'m> {
     fn look_into(&mut self, note: &VmCoreInfo) -> bool {
         let known = self.proved.iter().any(|proved| proved.kernel.wrote(note));
         if !known {
-            let own = own_symbols::of_note(self.memory, note);
+            let own = own_symbols::of_note(self.memory, note, &self.effort);
             own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
         }
         !known
@@ -96,7 +98,7 @@ impl<'m> Search<'m> {
             return;
         }
         let sights = Sights::of(self.memory);
-        let own = own_symbols::at_digits(self.memory, &sights.digits);
+        let own = own_symbols::at_digits(self.memory, &sights.digits, &self.effort);
         self.sights = Some(sights);
         own.into_iter().for_each(|own| self.look_for(&Arc::new(own)));
     }
@@ -105,7 +107,7 @@ impl<'m> Search<'m> {
     /// most that is remembered says.
     fn look_for_known(&mut self, facts: &Facts) {
         let candidates = find::candidates(self.memory, facts.symbols()).unwrap_or_default();
-        let proved = candidates.into_iter().filter_map(|at| facts.prove(self.memory, at).ok());
+        let proved = candidates.into_iter().filter_map(|at| facts.prove_anew(self.memory, at).ok());
         proved.for_each(|kernel| self.keep(kernel));
     }
 

@@ -13,6 +13,8 @@ const PAGE: u64 = 4096;
 const HEADER: &[u8] = b"\x0b\0\0\0";
 const NAME: &[u8] = b"\0\0\0\0VMCOREINFO\0\0";
 const TEXT: usize = 24;
+/// More notes than a guest has: a live one and stale copies. Hostile ones could be in each page.
+const MOST: usize = 64;
 /// Pages that are looked at together.
 const BATCH: usize = 4096;
 
@@ -25,24 +27,29 @@ pub struct VmCoreInfo {
 
 impl VmCoreInfo {
     /// Every note in RAM, those of some MiB at a time, from the top on: the kernel allocates its
-    /// note early, and so mostly high. Reads the start of each page that the host backs.
+    /// note early, and so mostly high. Reads the start of each page that the host backs. A flood of
+    /// notes ends it: a kernel whose own lies below is not found by that, but still by the form of
+    /// its tables.
     pub fn from_top(memory: &dyn GuestMemory) -> impl Iterator<Item = Vec<Self>> {
         let runs = memory.backed().into_iter().rev();
         let pages = runs.flat_map(|run| (run.start.0 / PAGE..run.end.0.div_ceil(PAGE)).rev());
         let mut pages = pages.map(|page| Gpa(page * PAGE));
+        let mut left = MOST;
         std::iter::from_fn(move || {
-            let batch: Vec<_> = pages.by_ref().take(BATCH).collect();
-            (!batch.is_empty()).then(|| Self::among(memory, &batch))
+            let batch: Vec<_> = pages.by_ref().take(if left > 0 { BATCH } else { 0 }).collect();
+            let notes = Self::among(memory, &batch).take(left).collect::<Vec<_>>();
+            left -= notes.len();
+            (!batch.is_empty()).then_some(notes)
         })
     }
 
     /// The notes that start one of `pages`.
-    fn among(memory: &dyn GuestMemory, pages: &[Gpa]) -> Vec<Self> {
+    fn among(memory: &dyn GuestMemory, pages: &[Gpa]) -> impl Iterator<Item = Self> {
         // One load tells that nearly every page holds none.
         let words = memory.load_each(pages);
         let starts = |word: u64| word.to_le_bytes()[..4] == *HEADER;
-        let hits = pages.iter().zip(words).filter(|(_, word)| word.is_some_and(starts));
-        hits.filter_map(|(page, _)| Self::read(memory, *page).ok().flatten()).collect()
+        let hits = pages.iter().zip(words).filter(move |(_, word)| word.is_some_and(starts));
+        hits.filter_map(move |(page, _)| Self::read(memory, *page).ok().flatten())
     }
 
     fn read(memory: &dyn GuestMemory, at: Gpa) -> Result<Option<Self>, MemoryError> {
@@ -121,6 +128,18 @@ mod tests {
         assert_eq!(notes[1].symbol("_stext"), Some(0xffff_ffff_8100_0000));
         assert_eq!(notes[1].number("phys_base"), Some(-4096));
         assert_eq!((notes[1].symbol("_text"), notes[0].number("phys_base")), (None, None));
+    }
+
+    #[test]
+    fn a_flood_of_notes_ends_the_search() {
+        let pages = 2 * MOST as u64;
+        let length = pages * PAGE;
+        let region = Region { gpa: Gpa(0), length, source: 0, offset: 0 };
+        let image = Image::new(RegionMap::new(vec![region]).unwrap());
+        let note = [HEADER, &[0; 4], NAME].concat();
+        (0..pages).for_each(|page| image.write(Gpa(page * PAGE), &note).unwrap());
+        let notes: Vec<_> = VmCoreInfo::from_top(&image).flatten().collect();
+        assert_eq!((notes.len(), notes[0].at), (MOST, Gpa(length - PAGE)));
     }
 
     #[test]

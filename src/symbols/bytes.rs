@@ -2,6 +2,9 @@
 
 /// What is there, is there in whole pages.
 const PAGE: u64 = 4096;
+/// After so many pages that are missing, the others are not looked for: a sparse file may have any
+/// number, and of a program that lacks so much little is known anyway.
+const MOST_MISSING: usize = 8192;
 
 /// A file, of which pages may be missing.
 pub trait FileBytes {
@@ -49,10 +52,19 @@ pub struct Part {
 impl Part {
     /// The `length` bytes from `offset` on; `None` where the file does not reach so far.
     pub fn read(file: &dyn FileBytes, offset: u64, length: u64) -> Option<Self> {
+        Self::read_unless(file, offset, length, MOST_MISSING)
+    }
+
+    /// The same, up to the page that misses when `most` already do.
+    fn read_unless(file: &dyn FileBytes, offset: u64, length: u64, most: usize) -> Option<Self> {
         offset.checked_add(length).filter(|&end| end <= file.size())?;
         let mut part = Self { bytes: vec![0; usize::try_from(length).ok()?], missing: Vec::new() };
         let mut done = 0;
         while done < length {
+            if part.missing.len() > most {
+                part.missing.push(done as usize..length as usize);
+                break;
+            }
             let at = offset + done;
             let next = (length - done).min(PAGE - at % PAGE);
             let range = done as usize..(done + next) as usize;
@@ -68,7 +80,7 @@ impl Part {
     pub fn whole(file: &dyn FileBytes, offset: u64, length: u64) -> Option<Vec<u8>> {
         // The first page tells of most parts that are not there.
         file.copy(offset, &mut [0]).then_some(())?;
-        let part = Self::read(file, offset, length)?;
+        let part = Self::read_unless(file, offset, length, 0)?;
         part.is_whole().then_some(part.bytes)
     }
 
@@ -141,6 +153,31 @@ mod tests {
         assert!(Part::whole(&Holed, 0, PAGE + 1).is_none());
         assert!(Part::whole(&Holed, 0, PAGE).is_some());
         assert!(Part::read(&Holed, PAGE, u64::MAX).is_none());
+    }
+
+    /// 1 GiB of which nothing is there, and how often that was asked.
+    struct Sparse(std::cell::Cell<usize>);
+
+    impl FileBytes for Sparse {
+        fn size(&self) -> u64 {
+            1 << 30
+        }
+
+        fn copy(&self, offset: u64, _: &mut [u8]) -> bool {
+            self.0.set(self.0.get() + 1);
+            offset == 0
+        }
+    }
+
+    #[test]
+    fn a_sparse_file_is_given_up() {
+        let file = Sparse(std::cell::Cell::new(0));
+        assert!(Part::whole(&file, 0, file.size()).is_none());
+        assert!(file.0.get() < 5, "{}", file.0.get());
+        let part = Part::read(&file, 0, file.size()).unwrap();
+        assert!(file.0.get() < MOST_MISSING + 10, "{}", file.0.get());
+        assert!(part.get(0, PAGE).is_some() && part.get(PAGE, 1).is_none());
+        assert!(part.get(file.size() - 1, 1).is_none());
     }
 
     #[test]

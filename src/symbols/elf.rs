@@ -90,6 +90,11 @@ impl ElfFile {
         self.symbols.entries.is_empty()
     }
 
+    /// How many symbols it has.
+    pub fn count(&self) -> usize {
+        self.symbols.entries.len()
+    }
+
     /// Whether the kernel may load it anywhere.
     pub fn position_independent(&self) -> bool {
         self.headers.position_independent

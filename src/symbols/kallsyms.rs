@@ -145,6 +145,11 @@ pub fn digits(bytes: &[u8]) -> impl Iterator<Item = usize> {
     found.filter(|at| !bytes[at + DIGITS.len()..].starts_with(NO_DIGIT))
 }
 
+/// Whether a whole token table lies round the digits at `digits`, with the index that agrees.
+pub fn is_token_table(bytes: &[u8], digits: usize) -> bool {
+    tokens_at(bytes, digits).is_some()
+}
+
 /// The tables of a kernel, told by their own form in a piece of its image.
 pub struct Tables<'i> {
     image: &'i [u8],
@@ -218,6 +223,8 @@ const REACH: usize = 8 << 20;
 /// How many places that look like the names' start are looked at closer: hostile ones could be
 /// everywhere.
 const MOST_TRIES: usize = 16;
+/// How many words that could be the names' number are looked at: a kernel has some hundred.
+const MOST_NUMBERS: usize = 1 << 13;
 /// The letters that `nm` has for the symbols of a kernel.
 const LETTERS: &[u8] = b"aAbBdDrRtTvVwWnN";
 /// Each so many names, a marker tells where they stand.
@@ -243,7 +250,7 @@ fn names_before(image: &[u8], end: usize, tokens: &Tokens) -> Option<(usize, usi
     let numbers = (0..end / 4).rev().take(REACH / 4).map(|word| 4 * word);
     let plausible =
         numbers.filter(|at| word(image, *at).is_some_and(|count| PLAUSIBLE.contains(&count)));
-    let places = plausible.flat_map(|number| {
+    let places = plausible.take(MOST_NUMBERS).flat_map(|number| {
         [8, 4].map(|alignment| (number, (number + 4).next_multiple_of(alignment)))
     });
     let begin =

@@ -22,6 +22,9 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+/// More symbols than a victim's libraries have in all; hostile ones could have any number.
+const MOST_SYMBOLS: usize = 1 << 22;
+
 /// Where the victim has a symbol.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -149,10 +152,30 @@ impl Victim<'_> {
     /// The symbols of `library`; `None` where none are to be had.
     fn symbols<'l>(&self, library: &'l Library) -> Result<Option<&'l Rc<ElfFile>>, VictimError> {
         if library.symbols.get().is_none() {
-            let elf = files::library(&self.memory, &library.object, self.folder.as_deref())?;
-            let _ = library.symbols.set(elf.map(Rc::new));
+            let symbols = match self.twin(library)? {
+                Some(twin) => Some(twin),
+                None => self.read_symbols(library)?,
+            };
+            let _ = library.symbols.set(symbols);
         }
         Ok(library.symbols.get().and_then(Option::as_ref))
+    }
+
+    fn read_symbols(&self, library: &Library) -> Result<Option<Rc<ElfFile>>, VictimError> {
+        let read = self.libraries()?.all.iter().filter_map(|other| other.symbols.get()?.as_ref());
+        if read.map(|elf| elf.count()).sum::<usize>() > MOST_SYMBOLS {
+            log::warn!("too many symbols: those of {} are left out", library.object.path);
+            return Ok(None);
+        }
+        let elf = files::library(&self.memory, &library.object, self.folder.as_deref())?;
+        Ok(elf.map(Rc::new))
+    }
+
+    /// The symbols of another copy of `library`, loaded from the same file: they are the same.
+    fn twin(&self, library: &Library) -> Result<Option<Rc<ElfFile>>, VictimError> {
+        let same = |other: &&Library| other.object.file == library.object.file;
+        let mut twins = self.libraries()?.all.iter().filter(same);
+        Ok(twins.find_map(|other| other.symbols.get().cloned().flatten()))
     }
 
     /// Where `library` has its symbol `name`.

@@ -6,6 +6,9 @@ use crate::address::Gva;
 use crate::process::{CachedFile, Mapping, cached_file};
 use crate::symbols::{FileBytes, Headers, Loaded};
 
+/// The largest file whose pages are counted: a sparse one may have any size.
+const MOST_COUNTED: u64 = 256 << 20;
+
 /// A mapped file.
 pub struct MappedFile<'v, 'g> {
     memory: &'v VictimMemory<'g>,
@@ -37,6 +40,9 @@ impl<'v, 'g> MappedFile<'v, 'g> {
     /// Why its symbols are not to be had where `headers` could be read.
     pub fn lack(&self) -> String {
         match &self.cached {
+            Some(cached) if cached.size() > MOST_COUNTED => {
+                "not all of its pages are in the guest's memory".to_owned()
+            }
             Some(cached) => {
                 let (all, missing) = cached.pages();
                 format!("{missing} of its {all} pages are not in the guest's memory")

@@ -124,7 +124,7 @@ pub enum VictimError {
         loading: bool,
     },
     /// Several libraries could be meant.
-    #[error("'{name}' may be any of {}: give more of the one's name or path", .paths.join(", "))]
+    #[error("'{name}' may be any of {}: give more of the one's name or path", some(.paths))]
     SeveralLibraries {
         /// The name given.
         name: String,
@@ -173,12 +173,22 @@ fn lacking(lacks: &[String]) -> String {
     if lacks.is_empty() {
         return String::new();
     }
-    let all = lacks.join(", ");
+    let all = some(lacks);
     format!("; not all is known of {all}: give --victim a folder with whole copies, or the program")
 }
 
 fn those_loaded(libraries: &[String]) -> String {
-    if libraries.is_empty() { "none".to_owned() } else { libraries.join(", ") }
+    if libraries.is_empty() { "none".to_owned() } else { some(libraries) }
+}
+
+/// The first of `all`, and how many more: a line must stay one that is read.
+fn some(all: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let first = all[..all.len().min(SHOWN)].join(", ");
+    match all.len().saturating_sub(SHOWN) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 fn try_again(loading: bool) -> &'static str {
@@ -324,5 +334,18 @@ impl<'g> Victim<'g> {
             return Err(VictimError::Outside { name: name.to_owned(), path, pid });
         }
         Place::new(name, symbol, self.object.bias, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_shows_the_first_of_many() {
+        let names = |count: usize| vec!["a".to_owned(); count];
+        assert_eq!(those_loaded(&names(2)), "a, a");
+        assert_eq!(those_loaded(&names(8)), "a, a, a, a, a, a, a, a");
+        assert_eq!(those_loaded(&names(4090)), "a, a, a, a, a, a, a, a and 4082 more");
     }
 }

@@ -7,7 +7,11 @@ use crate::address::Gva;
 use crate::kernel::{KernelError, sanitized};
 use crate::process::path_of;
 use crate::symbols::{Headers, soname};
+use std::collections::HashSet;
 use std::path::Path;
+
+/// More than any program has: the largest have some hundred. The list is the victim's own.
+const MOST_LIBRARIES: usize = 512;
 
 /// A program or library, as it is mapped.
 #[derive(Clone, Debug)]
@@ -82,9 +86,7 @@ impl Loaded {
         }
         Ok(match link_map::read(memory, headers, program.bias) {
             LinkMap::Told(linked, loading) => {
-                let objects = linked.iter().filter_map(|linked| linked_object(memory, linked));
-                let libraries = objects.filter(|object| object.file != program.file).collect();
-                Self { libraries, loading }
+                Self { libraries: told(memory, program, &linked), loading }
             }
             LinkMap::NotYet => Self { libraries: mapped(memory, program), loading: true },
             LinkMap::Unknown => {
@@ -95,10 +97,21 @@ impl Loaded {
     }
 }
 
-/// The object that the dynamic linker tells of, where a file is mapped so. The kernel's own
-/// (linux-vdso.so.1) is in no file.
-fn linked_object(memory: &VictimMemory, linked: &Linked) -> Option<Object> {
-    let file = memory.mapping(linked.dynamic)?.file?;
+/// The libraries that the dynamic linker tells of, each once. The kernel's own (linux-vdso.so.1) is
+/// in no file.
+fn told(memory: &VictimMemory, program: &Object, linked: &[Linked]) -> Vec<Object> {
+    let file = |linked: &Linked| memory.mapping(linked.dynamic)?.file;
+    let mut seen = HashSet::new();
+    let files = linked.iter().filter_map(|linked| Some((linked, file(linked)?)));
+    let others = files.filter(|(_, file)| *file != program.file);
+    let each = others.filter(|(linked, file)| seen.insert((*file, linked.bias)));
+    each.filter_map(|(linked, file)| linked_object(memory, linked, file))
+        .take(MOST_LIBRARIES)
+        .collect()
+}
+
+/// The object that the dynamic linker tells of, where `file` is mapped so.
+fn linked_object(memory: &VictimMemory, linked: &Linked, file: Gva) -> Option<Object> {
     let headers = Headers::read(Path::new(&linked.name), &MappedFile::new(memory, file)).ok()?;
     biases(memory, file, &headers).find(|&bias| bias == linked.bias)?;
     let mut object = Object::new(memory, file, linked.bias).ok()?;
@@ -118,6 +131,7 @@ fn mapped(memory: &VictimMemory, program: &Object) -> Vec<Object> {
         .filter(|file| *file != program.file)
         .collect();
     files.dedup();
+    files.truncate(MOST_LIBRARIES);
     let object = |file| {
         let path = path_of(memory.guest, file).ok()?;
         let headers = Headers::read(Path::new(&path), &MappedFile::new(memory, file)).ok()?;
