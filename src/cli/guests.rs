@@ -16,6 +16,11 @@ use crate::vmm::{self, Vm, VmSource};
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
+use std::sync::Arc;
+use std::thread;
+
+/// How many VMs are asked at the same time.
+const AT_ONCE: usize = 32;
 
 /// Show the VMs on this host, and what can be done with each
 #[derive(Args)]
@@ -35,13 +40,21 @@ struct Listed {
 }
 
 pub fn run(_: &GuestsArgs, json: bool) -> anyhow::Result<()> {
-    let listed: Vec<_> = vmm::running().iter().map(|vm| listed(vm.as_ref())).collect();
+    let listed: Vec<_> = vmm::running().chunks(AT_ONCE).flat_map(listed_at_once).collect();
     if json {
         output::json(&listed)?;
     } else if !listed.is_empty() {
         output::text(&table(&listed))?;
     }
     if listed.is_empty() { Err(NoVm.into()) } else { Ok(()) }
+}
+
+/// Each is asked by itself, for a silent one is waited for.
+fn listed_at_once(vms: &[Arc<dyn Vm>]) -> Vec<Listed> {
+    thread::scope(|scope| {
+        let asked: Vec<_> = vms.iter().map(|vm| scope.spawn(|| listed(vm.as_ref()))).collect();
+        asked.into_iter().filter_map(|answer| answer.join().ok()).collect()
+    })
 }
 
 fn listed(vm: &dyn Vm) -> Listed {

@@ -64,6 +64,8 @@ pub type Understood = (Box<dyn GuestMemory>, Kernel);
 /// RAM that was found, and how it may be laid out.
 pub struct FoundRam {
     pub sources: Vec<RamSource>,
+    /// What they are, for people.
+    shown: Vec<String>,
     pub candidates: Vec<Candidate>,
     /// What the user or a list says of the layout.
     given: Option<Layout>,
@@ -85,7 +87,8 @@ impl FoundRam {
         let given = listed.as_ref().map(PalaciosRam::layout).or(options.layout().cloned());
         let candidates = layouts(given.as_ref(), options.ram_size, &source)?;
         let keeper = listed.map_or(Keeper::Nobody, Keeper::Palacios);
-        Ok(Self { sources: vec![source], candidates, given, keeper })
+        let shown = vec![source.path().display().to_string()];
+        Ok(Self { sources: vec![source], shown, candidates, given, keeper })
     }
 
     fn of_vm(vm: &Arc<dyn Vm>, options: &GuestOptions) -> Result<Self, GuestError> {
@@ -93,7 +96,8 @@ impl FoundRam {
         let sources = ram.sources.iter().map(|source| source.open(options.access));
         let sources = sources.collect::<Result<_, _>>()?;
         let (given, keeper) = (options.layout().cloned(), Keeper::Vm(Arc::clone(vm)));
-        Ok(Self { sources, candidates: ram.candidates, given, keeper })
+        let shown = ram.sources.iter().map(ToString::to_string).collect();
+        Ok(Self { sources, shown, candidates: ram.candidates, given, keeper })
     }
 
     /// The layout that is proved must be the one given, where one was. What a VM's lies in is the
@@ -111,9 +115,8 @@ impl FoundRam {
 
     /// What it lies in, and whose it is.
     pub fn source(&self) -> String {
-        let paths = self.sources.iter().map(|source| source.path().display().to_string());
-        let paths = paths.collect::<Vec<_>>().join(", ");
-        self.keeper.vm().map_or(paths.clone(), |vm| format!("VM {vm}, {paths}"))
+        let shown = self.shown.join(", ");
+        self.keeper.vm().map_or(shown.clone(), |vm| format!("VM {vm}, {shown}"))
     }
 
     /// What RAM is remembered by: where it lies, whose it is, and what was given.
