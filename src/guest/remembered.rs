@@ -95,7 +95,8 @@ impl Guest {
         let facts = Facts::of(&self.kernel, self.memory()).filter(|_| options.may_recall());
         let Some(facts) = facts else { return };
         let (layout, kernel) = (described(candidate), facts.name());
-        if !self.kernel.recalled {
+        let known: Option<Facts> = options.cache.recall(Shelf::Kernels, &kernel);
+        if !self.kernel.recalled || known.is_none() {
             options.cache.remember(Shelf::Kernels, &kernel, &facts);
         }
         let Some(now) = Seen::now(&self.kernel, self.memory()) else { return };
