@@ -79,7 +79,7 @@ impl Choice {
         attempt: impl Fn(&Candidates) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let mut candidates = self.candidates(guest)?;
-        let first = candidates.only().map(|only| only.task.mm);
+        let first = candidates.only().map(|only| only.task.program());
         let mut replaced = false;
         for _ in 1..TRIES {
             match attempt(&candidates) {
@@ -90,9 +90,7 @@ impl Choice {
             guest.ram_still_there()?;
             std::thread::sleep(PAUSE);
             candidates = self.candidates(guest)?;
-            // The kernel soon gives the same memory out again, so the first and the last look alone
-            // tell too little.
-            replaced |= candidates.only().map(|only| only.task.mm) != first;
+            replaced |= candidates.only().map(|only| only.task.program()) != first;
         }
         match (attempt(&candidates), candidates.only()) {
             (Err(error), Some(now)) if may_pass(&error) && first.is_some() => {

@@ -153,6 +153,8 @@ pub struct TaskLayout {
     pub real_parent: u64,
     /// When it started: in ns, or up to 3.16 a `struct timespec` (commit ccbf62d8a284).
     pub start_time: Member,
+    /// How often it has called exec, 32 bits at least; none where the source does not tell.
+    pub execs: Option<u64>,
     /// `__state`; `state` before 5.14 (commit 2f064a59a11f).
     pub state: u64,
     /// Set once it has ended.
@@ -386,6 +388,7 @@ fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
         mm: at("mm")?,
         real_parent: at("real_parent")?,
         start_time: types.member("task_struct", "start_time")?,
+        execs: at("self_exec_id").ok(),
         state: either(at("__state"), || at("state"))?,
         exit_state: at("exit_state")?,
         threads: threads(types)?,

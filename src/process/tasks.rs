@@ -31,9 +31,19 @@ pub struct Task {
     /// When it started, in ns on a clock of the guest. With `pid` this tells a process
     /// from a later one of the same id.
     pub start_time: u64,
+    /// How often it has called exec: the kernel soon gives the memory of the program before out
+    /// again. 0 where that is not known.
+    pub execs: u32,
     /// Its `struct mm_struct`; none for kernel threads and zombies. A leader that has ended before
     /// its other threads has theirs.
     pub mm: Option<Gva>,
+}
+
+impl Task {
+    /// What changes whenever it runs another program.
+    pub fn program(&self) -> (Option<Gva>, u32) {
+        (self.mm, self.execs)
+    }
 }
 
 /// Every process of the guest, in the list's order, which is that of their start.
@@ -55,7 +65,7 @@ pub fn still_runs(guest: &Guest, task: &Task) -> Result<(), ProcessError> {
     let now = read(&guest.kernel_memory(), &guest.kernel().layouts.task, task.at).ok();
     let same = |now: &Task| now.pid == task.pid && now.start_time == task.start_time;
     match now.filter(same) {
-        Some(now) if now.mm == task.mm => Ok(()),
+        Some(now) if now.program() == task.program() => Ok(()),
         Some(now) if now.mm.is_some() => Err(ProcessError::Replaced(task.pid)),
         _ => Err(ProcessError::Ended(task.pid)),
     }
@@ -102,6 +112,7 @@ fn read(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<Task, Kern
         comm: sanitized(&comm),
         state,
         start_time: start_time(view, layout, at)?,
+        execs: layout.execs.map_or(Ok(0), half)?,
         mm,
     })
 }

@@ -112,6 +112,7 @@ mod tests {
             comm: comm.to_owned(),
             state: State::new(0, 0),
             start_time: pid as u64,
+            execs: 0,
             mm: Some(Gva(0x100_0000 * pid as u64)),
         }
     }

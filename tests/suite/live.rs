@@ -342,16 +342,15 @@ fn a_receipt_is_never_lost() {
     assert_eq!(line.lines().count(), 1, "{line}");
 }
 
-/// A victim that calls exec all the time is hit, or told to have changed. Once in some hundred its
-/// half-loaded program is taken for one without the symbol; nothing is written then either.
+/// A victim that calls exec all the time is hit, or told to have changed; never taken for another
+/// program or for one without memory.
 #[test]
 fn a_victim_that_changes_is_told() {
     let mut live = Live::new(&Setup { cpus: 2, ..Setup::new(&kernels()[0]) });
     let (pid, _) = live.start("/holder exec");
     let inject = ["inject", &pid.to_string(), "value", "6", "4", "0"];
     let codes: Vec<_> = (0..60).map(|_| live.vmfi(&inject).code).collect();
-    assert!(codes.iter().all(|code| [0, 6, 8].contains(code)), "{codes:?}");
-    assert!(codes.iter().filter(|code| **code == 6).count() <= 3, "{codes:?}");
+    assert!(codes.iter().all(|code| [0, 8].contains(code)), "{codes:?}");
     assert!(codes.contains(&0), "{codes:?}");
 }
 
