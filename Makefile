@@ -19,6 +19,9 @@ ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_vmfi
 FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/vmfi.fish
 MAN = $(SHARE)/man/man1
 
+# Where cargo puts what runs here: .cargo/config.toml.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+
 PROGRAM := target/release/vmfi
 # Completions and manual pages.
 SHELL_FILES := target/shell
@@ -50,6 +53,8 @@ help:
 
 build: $(WRAPPER)
 	cargo build --release --locked
+	@mkdir -p target/release
+	@ln -f target/$(HOST)/release/vmfi $(PROGRAM)
 	@ln -sf vmfi target/release/kmem
 
 # Cargo knows best what is up to date; the copy changes only when the wrapper does.
@@ -57,7 +62,7 @@ build: $(WRAPPER)
 $(WRAPPER): FORCE
 	@cargo build --quiet --release --locked --manifest-path guest-wrapper/Cargo.toml --target-dir target/guest-build
 	@mkdir -p $(@D)
-	@cmp -s target/guest-build/release/wrapper $@ || cp target/guest-build/release/wrapper $@
+	@cmp -s target/guest-build/$(HOST)/release/wrapper $@ || cp target/guest-build/$(HOST)/release/wrapper $@
 
 install: build
 	@rm -rf $(SHELL_FILES) && mkdir -p $(SHELL_FILES)

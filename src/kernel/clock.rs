@@ -5,7 +5,7 @@ use super::{ClockLayout, Kernel, KernelError, Located, Symbols, field, slid};
 use crate::arch::VirtualMemory;
 use crate::memory::GuestMemory;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A busy kernel ticks each 1 to 10 ms.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -13,6 +13,13 @@ const SECOND: u64 = 1_000_000_000;
 /// The count of ticks is 0 this long after boot, in its low 32 bits, so that wrapping shows early
 /// (`INITIAL_JIFFIES`, include/linux/jiffies.h).
 const WRAPS_AFTER: u64 = 300;
+/// What holds the `struct timekeeper` of the time of day: `timekeeper_data` has several since 6.17,
+/// and that one first.
+const TIMEKEEPERS: [&str; 2] = ["tk_core", "timekeeper_data"];
+/// Its seconds lie within so many words.
+const TIMEKEEPER_WORDS: u64 = 64;
+/// A guest has its time of day from a clock of whole seconds, and looks at it when it ticks.
+const LATE: u64 = 3;
 
 /// A clock, and what it said first.
 pub struct Watch {
@@ -81,6 +88,17 @@ impl Kernel {
         within(limit, || watch.ticks(self.clock(memory)).then_some(())).is_some()
     }
 
+    /// Whether the time of day that it keeps is the host's: of an earlier kernel, it is the time of
+    /// its end. That a guest's clock is set otherwise says nothing.
+    pub(super) fn keeps_the_hosts_time(&self, memory: &dyn GuestMemory) -> bool {
+        let view = VirtualMemory { memory, space: self.space() };
+        let keeper = TIMEKEEPERS.iter().find_map(|name| self.symbol(name).ok());
+        let Some((keeper, now)) = keeper.zip(time_of_day()) else { return false };
+        let fields = (0..TIMEKEEPER_WORDS).filter_map(|word| field(keeper, 8 * word).ok());
+        let mut values = fields.filter_map(|at| view.read_u64(at).ok());
+        values.any(|seconds| (now - LATE..=now + 1).contains(&seconds))
+    }
+
     /// How long it has run, by its ticks: one that is idle or stopped counts none. `None` where the
     /// layouts do not tell how long a tick is.
     pub fn uptime(&self, memory: &dyn GuestMemory) -> Option<Duration> {
@@ -99,6 +117,12 @@ impl Kernel {
             .map(|offset| Ok::<_, KernelError>(view.read_u32(field(source, offset)?)?));
         Ok(u64::from(mult?.checked_shr(shift?).unwrap_or(0)))
     }
+}
+
+/// The host's, in seconds since 1970.
+fn time_of_day() -> Option<u64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs()).filter(|now| *now > LATE)
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ impl<'m> Search<'m> {
     }
 
     /// Tries the kernels that are `known`, then every other one that tells its symbols: those that
-    /// left a note first, until there is one whose clock ticks. What an earlier guest left may be
-    /// among them all, so each note must be a proved kernel's, or is looked into.
+    /// left a note first, until there is one whose clock ticks, or is the host's. What an earlier
+    /// guest left may be among them all, so each note must be a proved kernel's, or is looked into.
     pub fn look_for_any(&mut self, known: &[Facts]) {
         known.iter().for_each(|facts| self.look_for_known(facts));
         let (memory, mut tried) = (self.memory, 0);
@@ -65,7 +65,7 @@ impl<'m> Search<'m> {
             for note in &notes {
                 tried += usize::from(tried < MOST_NOTES && self.look_into(note));
             }
-            if self.ticking().is_some() {
+            if self.ticking().is_some() || self.proved.iter().any(|proved| self.is_timely(proved)) {
                 return;
             }
         }
@@ -88,6 +88,10 @@ impl<'m> Search<'m> {
     fn ticking(&self) -> Option<usize> {
         let now = |proved: &Proved| proved.kernel.clock(self.memory);
         self.proved.iter().position(|proved| proved.watch.ticks(now(proved)))
+    }
+
+    fn is_timely(&self, proved: &Proved) -> bool {
+        proved.kernel.keeps_the_hosts_time(self.memory)
     }
 
     /// Tries every kernel whose tables show by their form, wherever they lie; unless a glance tells

@@ -18,6 +18,8 @@ const NAMES: &[&str] = &[
     "iomem_resource",
     "jiffies_64",
     "clocksource_jiffies",
+    "tk_core",
+    "timekeeper_data",
     "vmemmap_base",
     "__start_BTF",
     "__stop_BTF",

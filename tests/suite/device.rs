@@ -5,7 +5,6 @@
 use crate::common::{boot, built, kernels, system_map};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
 use vmfi::address::Gva;
 use vmfi::cache::Cache;
 use vmfi::fault::Fault;
@@ -21,16 +20,10 @@ use vmfi::vmm::{PalaciosError, RamLayout};
 /// MiB of the guest under test.
 const RAM: u64 = 512;
 
-/// vmfi with the libraries that it needs, the victim's program and the symbols.
+/// vmfi, the victim's program and the symbols.
 fn tools(map: &Path) -> Initramfs {
     let mut files = Initramfs::with_busybox().unwrap();
-    let vmfi = Path::new(env!("CARGO_BIN_EXE_vmfi"));
-    let libraries = Command::new("ldd").arg(vmfi).output().unwrap();
-    let libraries = String::from_utf8(libraries.stdout).unwrap();
-    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-        files.copy(Path::new(library), library).unwrap();
-    }
-    files.copy(vmfi, "/bin/vmfi").unwrap();
+    files.copy(Path::new(env!("CARGO_BIN_EXE_vmfi")), "/bin/vmfi").unwrap();
     files.copy(&built("fixtures/holder"), "/holder").unwrap();
     files.copy(map, "/kallsyms").unwrap();
     files
