@@ -7,7 +7,7 @@ use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
-use crate::site::SiteError;
+use crate::site::{RegionError, SiteError};
 use crate::symbols::SymbolError;
 use crate::victim::VictimError;
 use crate::vmm::{PalaciosError, VmError};
@@ -105,13 +105,17 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(victim(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(inject(error))
-    } else if cause.is::<SiteError>() {
-        Some(REFUSED)
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(site(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(region(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(vm(error))
     } else if cause.is::<KernelError>() {
         Some(KERNEL)
     } else if cause.is::<SymbolError>() {
         Some(SYMBOL)
-    } else if cause.is::<MemoryError>() || cause.is::<VmError>() || cause.is::<NoMemory>() {
+    } else if cause.is::<MemoryError>() || cause.is::<NoMemory>() {
         Some(RAM)
     } else if cause.is::<NoVm>() {
         Some(PROCESS)
@@ -152,9 +156,34 @@ fn victim(error: &VictimError) -> u8 {
     }
 }
 
+fn site(error: &SiteError) -> u8 {
+    match error {
+        SiteError::Kernel(_) => KERNEL,
+        SiteError::Process(error) => process(error),
+        _ => REFUSED,
+    }
+}
+
+fn region(error: &RegionError) -> u8 {
+    match error {
+        RegionError::Kernel(_) => KERNEL,
+        RegionError::Victim(error) => victim(error),
+        RegionError::Empty { .. } => REFUSED,
+    }
+}
+
+fn vm(error: &VmError) -> u8 {
+    match error {
+        VmError::NoSocket(_) | VmError::NoneToPause => USAGE,
+        _ => RAM,
+    }
+}
+
 fn inject(error: &InjectError) -> u8 {
     match error {
-        InjectError::Site(_) | InjectError::StandsStill => REFUSED,
+        InjectError::StandsStill => REFUSED,
+        InjectError::Site(error) => site(error),
+        InjectError::Vm(error) => vm(error),
         InjectError::Process(error) => process(error),
         InjectError::Memory(_) => RAM,
         InjectError::Guest(error) => guest(error),

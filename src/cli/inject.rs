@@ -1,19 +1,27 @@
 //! `vmfi inject <WRAPPER_PID> <SYMBOL> <VALUE> <NUM_BYTES> <OFFSET>`: writes VALUE, little-endian,
 //! as NUM_BYTES bytes at SYMBOL + OFFSET in the wrapper's child, and prints the receipt.
 //!
-//! `--random LOW..HIGH --bytes N` draws the value instead, from a seed that the receipt names.
+//! `--random LOW..HIGH --bytes N` draws the value instead, from a seed that the receipt names. A
+//! region as SYMBOL has the place drawn, from the bytes of the region that are in RAM.
+//!
+//! `--wait-private` and `--wait-resident` wait until the page is the victim's own, or there at all;
+//! `--pause` stops the VM for as long as it takes to look at the place, to write and to look again.
 
 use super::choice::Choice;
+use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
 use super::victim_args::{VictimArgs, at_offset};
-use crate::fault::{Bounds, Fault, bytes_of, draw};
+use super::wait::{WaitArgs, once_ready};
+use crate::address::Gva;
+use crate::fault::{Bounds, Fault, SetError, bytes_of, draw};
 use crate::guest::Guest;
-use crate::inject::{Injection, Receipt, hex, inject};
+use crate::inject::{Drawn, Injection, Receipt, hex, inject};
 use crate::memory::Access;
-use crate::site::Verdict;
-use crate::victim::Files;
+use crate::site::{Allow, Region, Space};
+use crate::victim::{Files, VictimMemory};
+use crate::vmm::{Pause, VmError};
 use anyhow::Context;
 use clap::Args;
 
@@ -30,21 +38,26 @@ pub struct InjectArgs {
     /// The value, decimal or 0x; may be negative
     #[arg(value_parser = number::parse, allow_hyphen_values = true, required_unless_present = "random", conflicts_with = "random")]
     value: Option<i128>,
-    /// As how many bytes, 1 to 8
-    #[arg(value_parser = number::parse, allow_hyphen_values = true, required_unless_present = "random")]
+    /// As how many bytes, 1 to 8 [default: the symbol's size; of a region 1]
+    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
     num_bytes: Option<i128>,
-    /// Bytes from the symbol on, decimal or 0x; may be negative
-    #[arg(value_parser = number::parse, allow_hyphen_values = true, required_unless_present = "random")]
+    /// Bytes from the symbol on, decimal or 0x; may be negative [default: 0]
+    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
     offset: Option<i128>,
     /// Draw the value uniformly from this range, both ends included
-    #[arg(long, value_name = "LOW..HIGH", value_parser = number::parse_bounds, requires = "bytes", allow_hyphen_values = true)]
+    #[arg(long, value_name = "LOW..HIGH", value_parser = number::parse_bounds, allow_hyphen_values = true)]
     random: Option<Bounds>,
     /// As how many bytes the drawn value is written, 1 to 8
     #[arg(long, value_name = "N", value_parser = number::parse, requires = "random")]
     bytes: Option<i128>,
-    /// The seed to draw from [default: one is drawn]
-    #[arg(long, value_name = "N", value_parser = number::parse_u64, requires = "random")]
+    /// The seed to draw value and place from [default: one is drawn]
+    #[arg(long, value_name = "N", value_parser = number::parse_u64)]
     seed: Option<u64>,
+    #[command(flatten)]
+    wait: WaitArgs,
+    /// Stop the VM round the write, by its QMP socket
+    #[arg(long)]
+    pause: bool,
     /// All but the write: RAM is not even mapped writable
     #[arg(long)]
     dry_run: bool,
@@ -55,34 +68,97 @@ pub struct InjectArgs {
 
 /// What is to be done to a victim that is still to be found.
 pub struct Order<'a> {
-    /// The symbol to write at.
+    /// The symbol to write at, or the region to draw a place from.
     pub symbol: &'a str,
     /// Bytes from the symbol on.
     pub offset: i64,
     /// What to write.
-    pub fault: Fault,
-    /// The seed that drew it, if one did.
+    pub value: Value,
+    /// As how many bytes; the symbol's size where that is not given.
+    pub size: Option<u64>,
+    /// What draws, if anything is drawn.
     pub seed: Option<u64>,
-    /// Whether the page must be the victim's own.
-    pub verdict: Verdict,
+    /// Which pages may be written.
+    pub allow: Allow,
+    /// Whether to wait for the page.
+    pub wait: WaitArgs,
+    /// Whether the VM is stopped meanwhile.
+    pub pause: bool,
     /// All but the write.
     pub dry_run: bool,
 }
 
+/// The value to write.
+#[derive(Clone, Copy)]
+pub enum Value {
+    /// This one.
+    Given(i128),
+    /// One of these, as the seed draws it.
+    Drawn(Bounds),
+}
+
+impl Order<'_> {
+    /// An error where it cannot be done, whatever the victim.
+    pub fn check(&self) -> Result<(), SetError> {
+        self.size.map_or(Ok(()), |size| self.fault(size).map(|_| ()))
+    }
+
+    /// The value as `size` bytes.
+    fn fault(&self, size: u64) -> Result<Fault, SetError> {
+        let value = match self.value {
+            Value::Given(value) => value,
+            Value::Drawn(bounds) => {
+                // Both ends must fit, not just the value that happens to be drawn.
+                bytes_of(bounds.low, size)?;
+                bytes_of(bounds.high, size)?;
+                draw(bounds, self.seed.unwrap_or_default())
+            }
+        };
+        bytes_of(value, size).map(Fault::Set)
+    }
+}
+
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     // What can be told without the guest comes first.
-    let (fault, seed) = fault(args)?;
-    let order = Order {
-        symbol: &args.symbol,
-        offset: number::offset(args.offset.unwrap_or(0))?,
-        fault,
-        seed,
-        verdict: if args.force { Verdict::Waived } else { Verdict::Required },
-        dry_run: args.dry_run,
-    };
+    let order = order(args)?;
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
     let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
     inject_into(&guest, &choice, &files, &order, json)
+}
+
+fn order(args: &InjectArgs) -> anyhow::Result<Order<'_>> {
+    let drawn = args.random.is_some() || region(&args.symbol).is_some();
+    if args.seed.is_some() && !drawn {
+        let what = "--seed draws nothing here: give --random, or a region to draw the place from";
+        return Err(UsageError(what.to_owned()).into());
+    }
+    let seed = || args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
+    let value = args.random.map(Value::Drawn).or(args.value.map(Value::Given));
+    let order = Order {
+        symbol: &args.symbol,
+        offset: number::offset(args.offset.unwrap_or(0))?,
+        value: value.unwrap_or(Value::Given(0)),
+        size: args.num_bytes.or(args.bytes).map(number::num_bytes).transpose()?,
+        seed: drawn.then(seed),
+        allow: if args.force { Allow::Any } else { Allow::Own },
+        wait: args.wait,
+        pause: args.pause,
+        dry_run: args.dry_run,
+    };
+    order.check()?;
+    Ok(order)
+}
+
+/// The region that is meant where a place is to be drawn.
+fn region(symbol: &str) -> Option<Region> {
+    symbol.parse().ok()
+}
+
+/// A place to write at.
+struct Spot {
+    gva: Gva,
+    size: u64,
+    drawn: Option<Drawn>,
 }
 
 /// Finds the victim, injects, and prints the receipt.
@@ -93,37 +169,64 @@ pub fn inject_into(
     order: &Order,
     json: bool,
 ) -> anyhow::Result<()> {
-    let (receipt, size) = choice.with_victim(guest, files, order.symbol, |found| {
-        let injection = Injection {
-            pid: choice.pid,
-            symbol: order.symbol,
-            offset: order.offset,
-            gva: at_offset(order.symbol, found.place.gva, order.offset)?,
-            fault: order.fault.clone(),
-            seed: order.seed,
-            verdict: order.verdict,
-            dry_run: order.dry_run,
-        };
-        Ok((inject(&found.victim.memory, &injection)?, found.place.size))
-    })?;
+    let vm = order.pause.then(|| guest.vm().ok_or(VmError::NoneToPause)).transpose()?;
+    let program = std::env::current_exe().ok();
+    let pause = vm.as_deref().map(|vm| Pause { vm, guard: program.as_deref() });
+    let write = |memory: &VictimMemory, spot: Spot| write(memory, (choice.pid, order), spot, pause);
+    let (receipt, size) = match region(order.symbol) {
+        Some(region) => choice
+            .with_memory(guest, |memory| Ok((write(memory, drawn(memory, region, order)?)?, 0)))?,
+        None => choice.with_victim(guest, files, order.symbol, |found| {
+            let size = found.place.size;
+            let gva = at_offset(order.symbol, found.place.gva, order.offset)?;
+            Ok((write(&found.victim.memory, Spot { gva, size, drawn: None })?, size))
+        })?,
+    };
     warn_outside(order.symbol, size, order.offset, receipt.size);
     let printed = if json { output::json(&receipt) } else { output::text(&shown(&receipt)) };
     // What was done must not be lost with the output.
     printed.with_context(|| format!("the receipt is lost: {}", shown(&receipt).trim_end()))
 }
 
-/// The fault asked for, and the seed that drew it.
-fn fault(args: &InjectArgs) -> anyhow::Result<(Fault, Option<u64>)> {
-    let size = args.num_bytes.or(args.bytes).unwrap_or(0);
-    let size = number::num_bytes(size)?;
-    let Some(bounds) = args.random else {
-        return Ok((Fault::Set(bytes_of(args.value.unwrap_or(0), size)?), None));
+fn drawn(memory: &VictimMemory, region: Region, order: &Order) -> anyhow::Result<Spot> {
+    let draw = region.draw(memory, order.seed.unwrap_or_default())?;
+    let gva = at_offset(order.symbol, draw.gva, order.offset)?;
+    let (sampled_from, probability) = (draw.sampled_from, 1.0 / draw.sampled_from as f64);
+    let drawn = Drawn { region: region.to_string(), sampled_from, probability };
+    Ok(Spot { gva, size: 1, drawn: Some(drawn) })
+}
+
+fn write(
+    memory: &VictimMemory,
+    (pid, order): (i32, &Order),
+    spot: Spot,
+    pause: Option<Pause>,
+) -> anyhow::Result<Receipt> {
+    let size = order.size.map_or_else(|| own_size(order.symbol, spot.size), Ok)?;
+    let injection = Injection {
+        pid,
+        symbol: order.symbol,
+        offset: order.offset,
+        gva: spot.gva,
+        fault: order.fault(size)?,
+        seed: order.seed,
+        drawn: spot.drawn,
+        allow: order.allow,
+        pause,
+        dry_run: order.dry_run,
     };
-    // Both ends must fit, not just the value that happens to be drawn.
-    bytes_of(bounds.low, size)?;
-    bytes_of(bounds.high, size)?;
-    let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
-    Ok((Fault::Set(bytes_of(draw(bounds, seed), size)?), Some(seed)))
+    once_ready(order.wait, memory, (spot.gva, size, order.allow), |memory| {
+        inject(Space::Victim(memory), &injection)
+    })
+}
+
+/// How many bytes to write where that was not said: all of the symbol.
+fn own_size(symbol: &str, size: u64) -> Result<u64, UsageError> {
+    let message = || {
+        let has = if size == 0 { "nothing tells how many".to_owned() } else { size.to_string() };
+        UsageError(format!("NUM_BYTES is needed, 1 to 8: of the bytes of '{symbol}', {has}"))
+    };
+    Some(size).filter(|size| (1..=8).contains(size)).ok_or_else(message)
 }
 
 fn warn_outside(symbol: &str, size: u64, offset: i64, length: usize) {
@@ -143,5 +246,15 @@ fn shown(receipt: &Receipt) -> String {
         Some(_) => "read back".to_owned(),
     };
     let seed = receipt.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-    format!("{victim}: {place}, guest-physical {:#x}: {change}{seed}, {end}\n", receipt.gpa)
+    let notes = notes(receipt);
+    format!("{victim}: {place}, guest-physical {:#x}: {change}{seed}{notes}, {end}\n", receipt.gpa)
+}
+
+/// What else is to be known of the place.
+fn notes(receipt: &Receipt) -> String {
+    let drawn = receipt.drawn.as_ref();
+    let drawn = drawn.map(|drawn| format!(", one of {} bytes", drawn.sampled_from));
+    let verdict = (!receipt.verdict.own()).then(|| format!(", in {}", receipt.verdict.describe()));
+    let effect = receipt.effect_unproven.then(|| ", effect unproven".to_owned());
+    [drawn, verdict, effect].into_iter().flatten().collect()
 }

@@ -5,6 +5,8 @@ mod choice;
 mod config;
 mod error;
 mod exit;
+mod explain;
+mod guard;
 mod guest_args;
 mod guests;
 mod inject;
@@ -19,7 +21,9 @@ mod read;
 mod shell;
 mod steps;
 mod victim_args;
+mod wait;
 
+use crate::vmm;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use guest_args::GuestArgs;
 use kmem::Kmem;
@@ -58,6 +62,7 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Explain(explain::ExplainArgs),
     Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
     Guests(guests::GuestsArgs),
@@ -65,6 +70,8 @@ enum Command {
     Cache(cache::CacheArgs),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
+    #[command(name = vmm::GUARD, hide = true)]
+    ResumeGuard(guard::GuardArgs),
 }
 
 /// The paper's name for the program: under it, the program takes the paper's command lines.
@@ -137,7 +144,8 @@ fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
 
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
-        (!matches!(self.command, Command::Shell(_))).then_some(&self.guest)
+        let of_guest = !matches!(self.command, Command::Shell(_) | Command::ResumeGuard(_));
+        of_guest.then_some(&self.guest)
     }
 
     fn guest_mut(&mut self) -> &mut GuestArgs {
@@ -154,12 +162,14 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Explain(args) => explain::run(args, guest, json),
             Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Guests(args) => guests::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Cache(args) => cache::run(args, json),
             Command::Shell(command) => shell::run(command, Self::command()),
+            Command::ResumeGuard(args) => guard::run(args),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::output;
 use super::victim_args::{VictimArgs, at_offset};
 use crate::inject::{self, hex};
 use crate::memory::Access;
-use crate::site::{Site, Verdict};
+use crate::site::{Allow, Site, Space};
 use clap::Args;
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
         let own = if size == 0 { DEFAULT_SIZE } else { size.min(LIMIT) };
         let gva = at_offset(&args.symbol, found.place.gva, offset)?;
         let memory = &found.victim.memory;
-        let site = Site::locate(memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
+        let site = Site::locate(Space::Victim(memory), gva, asked.unwrap_or(own), Allow::Any)?;
         let bytes = inject::read(guest.memory(), &site)?;
         Ok((site, bytes))
     })?;

@@ -9,6 +9,7 @@ mod findings;
 mod layouts;
 mod own_symbols;
 mod own_types;
+mod pages;
 mod resources;
 mod scan;
 mod search;
@@ -22,9 +23,10 @@ pub use facts::{Facts, Placement};
 pub use findings::{Failure, Findings};
 pub use layouts::{
     ClockLayout, DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts,
-    MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, ShownLayout,
-    SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
+    MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, PageLayout,
+    ShownLayout, SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
+pub use pages::{Owner, PageFacts};
 pub use resources::system_ram;
 pub use search::{Rejected, outlived};
 pub use symbols::Symbols;

@@ -9,6 +9,7 @@ mod mtree;
 mod qmp;
 
 use super::host::{HostProcess, Mapping, PROC};
+use super::pause::Stopped;
 use super::placing::{Piece, Placing, mappings, piece};
 use super::{Layout, Vm, VmError, VmRam};
 use crate::address::Gpa;
@@ -203,6 +204,19 @@ impl Qemu {
     }
 }
 
+impl Stopped for Qmp {
+    fn start(&mut self) -> Result<(), VmError> {
+        self.order("cont", PATIENCE)
+    }
+}
+
+/// Lets the machine that answers at `socket` run on, if it stands still. Tried for as long as an
+/// earlier client may still hold the socket.
+pub fn resume(socket: &Path) -> Result<(), VmError> {
+    let mut qmp = Qmp::connect(socket, PATIENCE)?;
+    if qmp.runs()? { Ok(()) } else { qmp.start() }
+}
+
 impl Vm for Qemu {
     fn process(&self) -> &HostProcess {
         &self.process
@@ -223,6 +237,19 @@ impl Vm for Qemu {
 
     fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()
+    }
+
+    fn stop(&self) -> Result<Option<Box<dyn Stopped>>, VmError> {
+        let socket = self.socket.as_ref().ok_or(VmError::NoSocket(self.process.pid))?;
+        let mut qmp = Qmp::connect(socket, PATIENCE)?;
+        if qmp.pid != self.process.pid {
+            return Err(qmp.confused(&format!("process {} answers there", qmp.pid)));
+        }
+        if !qmp.runs()? {
+            return Ok(None);
+        }
+        qmp.order("stop", PATIENCE)?;
+        Ok(Some(Box::new(qmp)))
     }
 
     fn ram(&self) -> Result<VmRam, VmError> {
