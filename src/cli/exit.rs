@@ -4,7 +4,7 @@ use super::error::{NoMemory, NoVm, NoWrapper, UsageError};
 use crate::fault::SetError;
 use crate::guest::GuestError;
 use crate::inject::InjectError;
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, LookupError};
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
 use crate::site::{RegionError, SiteError};
@@ -111,6 +111,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(region(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(vm(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(lookup(error))
     } else if cause.is::<KernelError>() {
         Some(KERNEL)
     } else if cause.is::<SymbolError>() {
@@ -169,6 +171,13 @@ fn region(error: &RegionError) -> u8 {
         RegionError::Kernel(_) => KERNEL,
         RegionError::Victim(error) => victim(error),
         RegionError::Empty { .. } => REFUSED,
+    }
+}
+
+fn lookup(error: &LookupError) -> u8 {
+    match error {
+        LookupError::Kernel(_) => KERNEL,
+        LookupError::Symbol(_) => SYMBOL,
     }
 }
 

@@ -68,7 +68,7 @@ struct Host {
 pub fn run(args: &ExplainArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     let offset = number::offset(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
-    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
+    let (choice, files) = (args.victim.process.choice(guest_args)?, args.victim.files()?);
     let chain = choice.with_victim(&guest, &files, &args.symbol, |found| {
         let gva = at_offset(&args.symbol, found.place.gva, offset)?;
         let memory = &found.victim.memory;

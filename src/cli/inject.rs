@@ -12,7 +12,7 @@ use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::{VictimArgs, at_offset};
+use super::victim_args::{self as words, VictimArgs, at_offset};
 use super::wait::{WaitArgs, once_ready};
 use crate::address::Gva;
 use crate::fault::{Bounds, Fault, SetError, bytes_of, draw};
@@ -33,17 +33,20 @@ const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
 pub struct InjectArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol to write at, or LIBRARY:SYMBOL
-    symbol: String,
+    /// The symbol to write at, or LIBRARY:SYMBOL, or a region to draw a place from
+    symbol: Option<String>,
     /// The value, decimal or 0x; may be negative
-    #[arg(value_parser = number::parse, allow_hyphen_values = true, required_unless_present = "random", conflicts_with = "random")]
-    value: Option<i128>,
+    #[arg(allow_hyphen_values = true)]
+    value: Option<String>,
     /// As how many bytes, 1 to 8 [default: the symbol's size; of a region 1]
-    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
-    num_bytes: Option<i128>,
+    #[arg(allow_hyphen_values = true)]
+    num_bytes: Option<String>,
     /// Bytes from the symbol on, decimal or 0x; may be negative [default: 0]
-    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
-    offset: Option<i128>,
+    #[arg(allow_hyphen_values = true)]
+    offset: Option<String>,
+    /// The symbol is the kernel's own
+    #[arg(long, conflicts_with_all = ["child", "direct", "victim", "victim_map"])]
+    kernel: bool,
     /// Draw the value uniformly from this range, both ends included
     #[arg(long, value_name = "LOW..HIGH", value_parser = number::parse_bounds, allow_hyphen_values = true)]
     random: Option<Bounds>,
@@ -121,25 +124,40 @@ impl Order<'_> {
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     // What can be told without the guest comes first.
     let order = order(args)?;
+    let choice = (!args.kernel).then(|| args.victim.process.choice(guest_args)).transpose()?;
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
-    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
-    inject_into(&guest, &choice, &files, &order, json)
+    match choice {
+        Some(choice) => inject_into(&guest, &choice, &args.victim.files()?, &order, json),
+        None => inject_into_kernel(&guest, &order, json),
+    }
 }
 
 fn order(args: &InjectArgs) -> anyhow::Result<Order<'_>> {
-    let drawn = args.random.is_some() || region(&args.symbol).is_some();
-    if args.seed.is_some() && !drawn {
+    let words = [&args.symbol, &args.value, &args.num_bytes, &args.offset].map(Option::as_deref);
+    let [symbol, value, size, offset] = words::words(args.kernel, &args.victim.process.pid, words)?;
+    let symbol = symbol.ok_or_else(|| missing("<SYMBOL>"))?;
+    let value = words::optional("<VALUE>", value, number::parse)?.map(Value::Given);
+    let value = match (args.random.map(Value::Drawn), value) {
+        (Some(_), Some(_)) => {
+            let what = "--random draws the value: give no VALUE, and the size with --bytes";
+            return Err(UsageError(what.to_owned()).into());
+        }
+        (drawn, given) => drawn.or(given).ok_or_else(|| missing("<VALUE>"))?,
+    };
+    let draws = args.random.is_some() || (region(symbol).is_some() && !args.kernel);
+    if args.seed.is_some() && !draws {
         let what = "--seed draws nothing here: give --random, or a region to draw the place from";
         return Err(UsageError(what.to_owned()).into());
     }
     let seed = || args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
-    let value = args.random.map(Value::Drawn).or(args.value.map(Value::Given));
+    let size = words::optional("<NUM_BYTES>", size, number::parse)?.or(args.bytes);
+    let offset = words::optional("<OFFSET>", offset, number::parse)?;
     let order = Order {
-        symbol: &args.symbol,
-        offset: number::offset(args.offset.unwrap_or(0))?,
-        value: value.unwrap_or(Value::Given(0)),
-        size: args.num_bytes.or(args.bytes).map(number::num_bytes).transpose()?,
-        seed: drawn.then(seed),
+        symbol,
+        offset: number::offset(offset.unwrap_or(0))?,
+        value,
+        size: size.map(number::num_bytes).transpose()?,
+        seed: draws.then(seed),
         allow: if args.force { Allow::Any } else { Allow::Own },
         wait: args.wait,
         pause: args.pause,
@@ -147,6 +165,10 @@ fn order(args: &InjectArgs) -> anyhow::Result<Order<'_>> {
     };
     order.check()?;
     Ok(order)
+}
+
+fn missing(word: &str) -> UsageError {
+    UsageError(format!("{word} is missing; see 'vmfi inject --help'"))
 }
 
 /// The region that is meant where a place is to be drawn.
@@ -169,10 +191,9 @@ pub fn inject_into(
     order: &Order,
     json: bool,
 ) -> anyhow::Result<()> {
-    let vm = order.pause.then(|| guest.vm().ok_or(VmError::NoneToPause)).transpose()?;
-    let program = std::env::current_exe().ok();
-    let pause = vm.as_deref().map(|vm| Pause { vm, guard: program.as_deref() });
-    let write = |memory: &VictimMemory, spot: Spot| write(memory, (choice.pid, order), spot, pause);
+    let write = |memory: &VictimMemory, spot: Spot| {
+        with_pause(guest, order, |pause| write(memory, (choice.pid, order), spot, pause))
+    };
     let (receipt, size) = match region(order.symbol) {
         Some(region) => choice
             .with_memory(guest, |memory| Ok((write(memory, drawn(memory, region, order)?)?, 0)))?,
@@ -183,9 +204,35 @@ pub fn inject_into(
         })?,
     };
     warn_outside(order.symbol, size, order.offset, receipt.size);
-    let printed = if json { output::json(&receipt) } else { output::text(&shown(&receipt)) };
+    print(&receipt, json)
+}
+
+/// The same of the kernel itself.
+fn inject_into_kernel(guest: &Guest, order: &Order, json: bool) -> anyhow::Result<()> {
+    let start = guest.kernel().lookup(guest.memory(), order.symbol)?;
+    let gva = at_offset(order.symbol, start, order.offset)?;
+    let receipt = with_pause(guest, order, |pause| {
+        let injection = injection(0, order, Spot { gva, size: 0, drawn: None }, pause)?;
+        Ok(inject(Space::Kernel(guest), &injection)?)
+    })?;
+    print(&receipt, json)
+}
+
+/// Does `work` with what stops the VM meanwhile, if that was asked for.
+fn with_pause<T>(
+    guest: &Guest,
+    order: &Order,
+    work: impl FnOnce(Option<Pause>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let vm = order.pause.then(|| guest.vm().ok_or(VmError::NoneToPause)).transpose()?;
+    let program = std::env::current_exe().ok();
+    work(vm.as_deref().map(|vm| Pause { vm, guard: program.as_deref() }))
+}
+
+fn print(receipt: &Receipt, json: bool) -> anyhow::Result<()> {
+    let printed = if json { output::json(receipt) } else { output::text(&shown(receipt)) };
     // What was done must not be lost with the output.
-    printed.with_context(|| format!("the receipt is lost: {}", shown(&receipt).trim_end()))
+    printed.with_context(|| format!("the receipt is lost: {}", shown(receipt).trim_end()))
 }
 
 fn drawn(memory: &VictimMemory, region: Region, order: &Order) -> anyhow::Result<Spot> {
@@ -202,8 +249,19 @@ fn write(
     spot: Spot,
     pause: Option<Pause>,
 ) -> anyhow::Result<Receipt> {
+    let injection = injection(pid, order, spot, pause)?;
+    let place = (injection.gva, injection.fault.size() as u64, order.allow);
+    once_ready(order.wait, memory, place, |memory| inject(Space::Victim(memory), &injection))
+}
+
+fn injection<'a>(
+    pid: i32,
+    order: &Order<'a>,
+    spot: Spot,
+    pause: Option<Pause<'a>>,
+) -> anyhow::Result<Injection<'a>> {
     let size = order.size.map_or_else(|| own_size(order.symbol, spot.size), Ok)?;
-    let injection = Injection {
+    Ok(Injection {
         pid,
         symbol: order.symbol,
         offset: order.offset,
@@ -214,9 +272,6 @@ fn write(
         allow: order.allow,
         pause,
         dry_run: order.dry_run,
-    };
-    once_ready(order.wait, memory, (spot.gva, size, order.allow), |memory| {
-        inject(Space::Victim(memory), &injection)
     })
 }
 

@@ -35,7 +35,7 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
     let asked = args.num_bytes.map(size).transpose()?;
     let offset = number::offset(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
-    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
+    let (choice, files) = (args.victim.process.choice(guest_args)?, args.victim.files()?);
     let (site, bytes) = choice.with_victim(&guest, &files, &args.symbol, |found| {
         let size = found.place.size;
         let own = if size == 0 { DEFAULT_SIZE } else { size.min(LIMIT) };

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 /// Which process is meant.
 #[derive(Args)]
 pub struct ProcessArgs {
-    /// The wrapper's process id, as 'vmfi list' shows it
-    #[arg(value_name = "WRAPPER_PID", value_parser = number::parse_pid)]
-    pub pid: i32,
+    /// The wrapper's process id, as 'vmfi list' shows it; none with --kernel
+    #[arg(value_name = "WRAPPER_PID")]
+    pub pid: String,
     /// Which descendant, where several could be meant
     #[arg(long, value_name = "PID", value_parser = number::parse_pid, conflicts_with = "direct")]
     child: Option<i32>,
@@ -25,15 +25,55 @@ pub struct ProcessArgs {
 
 impl ProcessArgs {
     /// Which process is meant.
-    pub fn choice(&self, guest_args: &GuestArgs) -> Choice {
-        Choice {
-            pid: self.pid,
+    pub fn choice(&self, guest_args: &GuestArgs) -> Result<Choice, UsageError> {
+        let pid = word("<WRAPPER_PID>", &self.pid, number::parse_pid)?;
+        Ok(Choice {
+            pid,
             wrapper_name: guest_args.wrapper_name.clone(),
             child: self.child,
             preferred: None,
             direct: self.direct,
-        }
+        })
     }
+}
+
+/// The words of a command line from the first on, of which the process id is left out with
+/// `--kernel`: then each is what the next one would be.
+pub fn words<'a, const N: usize>(
+    kernel: bool,
+    pid: &'a str,
+    rest: [Option<&'a str>; N],
+) -> Result<[Option<&'a str>; N], UsageError> {
+    if !kernel {
+        return Ok(rest);
+    }
+    let mut shifted = [None; N];
+    let all = [Some(pid)].into_iter().chain(rest);
+    shifted.iter_mut().zip(all).for_each(|(place, word)| *place = word);
+    match rest.last().copied().flatten() {
+        Some(more) => {
+            Err(UsageError(format!("unexpected argument '{more}': --kernel takes no WRAPPER_PID")))
+        }
+        None => Ok(shifted),
+    }
+}
+
+/// What `parse` makes of the word `text`, which is called `name`.
+pub fn word<T>(
+    name: &str,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, UsageError> {
+    parse(text).map_err(|why| UsageError(format!("invalid value '{text}' for '{name}': {why}")))
+}
+
+/// The same of a word that need not be there.
+pub fn optional<T>(
+    name: &str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, UsageError> {
+    text.map(|text| word(name, text, parse)).transpose()
 }
 
 #[derive(Args)]

@@ -7,6 +7,7 @@ mod facts;
 mod find;
 mod findings;
 mod layouts;
+mod lookup;
 mod own_symbols;
 mod own_types;
 mod pages;
@@ -26,6 +27,7 @@ pub use layouts::{
     MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, PageLayout,
     ShownLayout, SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
+pub use lookup::{KernelSymbol, LookupError};
 pub use pages::{Owner, PageFacts};
 pub use resources::system_ram;
 pub use search::{Rejected, outlived};

@@ -26,6 +26,8 @@ const NAMES: &[&str] = &[
     "nr_swapfiles",
     "_stext",
     "_etext",
+    "__init_begin",
+    "__init_end",
     "x86_hyper_type",
     "__start_BTF",
     "__stop_BTF",

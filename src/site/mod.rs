@@ -106,9 +106,9 @@ fn mapped_too(sharers: &[Sharer]) -> String {
 fn advice(verdict: Verdict) -> &'static str {
     match verdict.passes() {
         true => {
-            "wait until the victim has written there, as --wait-private SECONDS does; --force writes into it all the same, and so into whatever else has it"
+            "wait until the victim has written there, as --wait-private SECONDS does; --force writes there all the same, and so into whatever else has it"
         }
-        false => "--force writes into it all the same, and so into whatever else has it",
+        false => "--force writes there all the same, and so into whatever else has it",
     }
 }
 

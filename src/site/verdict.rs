@@ -46,6 +46,8 @@ pub enum Verdict {
     KernelReadOnly,
     /// The kernel's code.
     KernelText,
+    /// What the kernel needed to boot, and gave away then: by now it may be anybody's.
+    KernelInit,
 }
 
 impl Verdict {
@@ -83,6 +85,7 @@ impl Verdict {
             Self::KernelData => "data of the kernel",
             Self::KernelReadOnly => "read-only data of the kernel",
             Self::KernelText => "code of the kernel",
+            Self::KernelInit => "a part that the kernel needed to boot, and has given away since",
         }
     }
 }
@@ -141,10 +144,13 @@ fn of_anonymous(
 /// What the page at `at` is to the kernel of `guest`, which `walk` led to.
 pub fn of_kernel(guest: &Guest, at: Gva, walk: &PageWalk) -> Verdict {
     let bound = |name| guest.kernel().symbol(name).ok();
-    let text = bound("_stext").zip(bound("_etext"));
-    let in_text = text.is_some_and(|(start, end)| (start..end).contains(&at));
+    let within = |start, end| {
+        let bounds = bound(start).zip(bound(end));
+        bounds.is_some_and(|(start, end)| (start..end).contains(&at))
+    };
     match walk.rights {
-        rights if in_text || rights.execute => Verdict::KernelText,
+        _ if within("__init_begin", "__init_end") => Verdict::KernelInit,
+        rights if within("_stext", "_etext") || rights.execute => Verdict::KernelText,
         rights if rights.write => Verdict::KernelData,
         _ => Verdict::KernelReadOnly,
     }
