@@ -13,6 +13,7 @@ mod libraries;
 mod live;
 mod matrix;
 mod paging;
+mod pause;
 mod plain_kernel;
 mod probe;
 mod proofs;
