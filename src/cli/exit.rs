@@ -7,8 +7,9 @@ use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
-use crate::site::SiteError;
+use crate::site::{SiteError, TargetError};
 use crate::symbols::SymbolError;
+use crate::types::ValueError;
 use crate::victim::VictimError;
 use crate::vmm::{PalaciosError, VmError};
 use clap::error::ErrorKind;
@@ -105,6 +106,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(victim(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(inject(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(target(error))
+    } else if cause.is::<ValueError>() {
+        Some(USAGE)
     } else if cause.is::<SiteError>() {
         Some(REFUSED)
     } else if cause.is::<KernelError>() {
@@ -148,6 +153,15 @@ fn victim(error: &VictimError) -> u8 {
     match error {
         VictimError::Kernel(_) => KERNEL,
         VictimError::Process(error) => process(error),
+        _ => SYMBOL,
+    }
+}
+
+fn target(error: &TargetError) -> u8 {
+    match error {
+        TargetError::Victim(error) => victim(error),
+        TargetError::Region(_) => USAGE,
+        error if error.is_of_memory() => REFUSED,
         _ => SYMBOL,
     }
 }

@@ -94,17 +94,18 @@ pub fn inject_into(
     json: bool,
 ) -> anyhow::Result<()> {
     let (receipt, size) = choice.with_victim(guest, files, order.symbol, |found| {
+        let place = found.place()?;
         let injection = Injection {
             pid: choice.pid,
             symbol: order.symbol,
             offset: order.offset,
-            gva: at_offset(order.symbol, found.place.gva, order.offset)?,
+            gva: at_offset(order.symbol, place.gva, order.offset)?,
             fault: order.fault.clone(),
             seed: order.seed,
             verdict: order.verdict,
             dry_run: order.dry_run,
         };
-        Ok((inject(&found.victim.memory, &injection)?, found.place.size))
+        Ok((inject(&found.victim.memory, &injection)?, place.size))
     })?;
     warn_outside(order.symbol, size, order.offset, receipt.size);
     let printed = if json { output::json(&receipt) } else { output::text(&shown(&receipt)) };

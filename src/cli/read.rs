@@ -1,5 +1,7 @@
-//! `vmfi read <WRAPPER_PID> <SYMBOL> [NUM_BYTES] [OFFSET]`: the bytes there now.
+//! `vmfi read <WRAPPER_PID> <TARGET> [NUM_BYTES] [OFFSET]`: what is there now, by its type where
+//! that is known, or as so many bytes.
 
+use super::choice::Found;
 use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
@@ -7,28 +9,39 @@ use super::output;
 use super::victim_args::{VictimArgs, at_offset};
 use crate::inject::{self, hex};
 use crate::memory::Access;
-use crate::site::{Site, Verdict};
+use crate::site::{Place, Site, Verdict};
+use crate::types::{Typed, TypesError, Value, value_of};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 /// The most that is read at once.
 const LIMIT: u64 = 1 << 20;
-/// Where the file does not say a symbol's size.
+/// Where nothing tells the size.
 const DEFAULT_SIZE: u64 = 8;
 
-/// Show bytes of the wrapper's child
+/// Show a place of the wrapper's child: its value, or its bytes
 #[derive(Args)]
 pub struct ReadArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol to read at, or LIBRARY:SYMBOL
+    /// What to read: a symbol, LIBRARY:SYMBOL, an address, or a path such as 'A->vals[17]'; see 'vmfi
+    /// help targets'
+    #[arg(value_name = "TARGET")]
     symbol: String,
-    /// How many bytes [default: the symbol's size]
+    /// How many bytes [default: all that it has]
     #[arg(value_parser = number::parse, allow_hyphen_values = true)]
     num_bytes: Option<i128>,
-    /// Bytes from the symbol on, decimal or 0x; may be negative
+    /// Bytes from there on, decimal or 0x; may be negative
     #[arg(value_parser = number::parse, allow_hyphen_values = true, default_value = "0")]
     offset: i128,
+}
+
+/// What was read.
+struct Read {
+    site: Site,
+    bytes: Vec<u8>,
+    /// What that is called, and means, where its type is known.
+    typed: Option<(String, Value)>,
 }
 
 pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
@@ -36,25 +49,60 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
     let offset = number::offset(args.offset)?;
     let guest = guest_args.open(Access::Read)?;
     let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
-    let (site, bytes) = choice.with_victim(&guest, &files, &args.symbol, |found| {
-        let size = found.place.size;
-        let own = if size == 0 { DEFAULT_SIZE } else { size.min(LIMIT) };
-        let gva = at_offset(&args.symbol, found.place.gva, offset)?;
+    let read = choice.with_victim(&guest, &files, &args.symbol, |found| {
+        let place = found.place()?;
+        // With a number of bytes, these are what was asked for.
+        let typed = if asked.is_none() { typed(found, place) } else { None };
+        let own = match &typed {
+            Some(typed) => typed.size()?.unwrap_or(place.size),
+            None => place.size,
+        };
+        let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
+        let gva = at_offset(&args.symbol, place.gva, offset)?;
         let memory = &found.victim.memory;
         let site = Site::locate(memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
         let bytes = inject::read(guest.memory(), &site)?;
-        Ok((site, bytes))
+        let value = |typed: &Typed| value_of(&*typed.types, typed.id, &bytes);
+        let typed = typed.map(|typed| Ok::<_, TypesError>((typed.name()?, value(&typed)?)));
+        Ok(Read { typed: typed.transpose()?, site, bytes })
     })?;
+    if json { output::json(&document(&read)) } else { output::text(&line(&read)) }
+}
+
+/// The type of what is there. Of a symbol it is not needed, and many programs tell none.
+fn typed(found: &Found, place: &Place) -> Option<Typed> {
+    let typed = place.typed(&found.victim);
+    typed.unwrap_or_else(|error| {
+        log::debug!("no type: {error}");
+        None
+    })
+}
+
+fn document(Read { site, bytes, typed }: &Read) -> Json {
     let (gva, gpa) = (site.start().gva, site.start().gpa);
-    if !json {
-        return output::text(&format!("{gva}: {}{}\n", hex(&bytes), shown(value(&bytes))));
-    }
-    output::json(&json!({
+    let value = typed.as_ref().map(|(_, value)| value.json());
+    let mut document = json!({
         "gva": gva.to_string(),
         "gpa": gpa.to_string(),
-        "bytes": hex(&bytes),
-        "value": value(&bytes),
-    }))
+        "bytes": hex(bytes),
+        "value": value.unwrap_or_else(|| number(bytes).into()),
+    });
+    if let Some((name, _)) = typed {
+        document["type"] = name.clone().into();
+    }
+    document
+}
+
+fn line(Read { site, bytes, typed }: &Read) -> String {
+    let gva = site.start().gva;
+    match typed {
+        Some((name, value)) if value.is_composite() => format!("{gva}: {value} ({name})\n"),
+        Some((name, value)) => format!("{gva}: {} = {value} ({name})\n", hex(bytes)),
+        None => {
+            let value = number(bytes).map(|value| format!(" = {value}"));
+            format!("{gva}: {}{}\n", hex(bytes), value.unwrap_or_default())
+        }
+    }
 }
 
 fn size(asked: i128) -> Result<u64, UsageError> {
@@ -63,12 +111,8 @@ fn size(asked: i128) -> Result<u64, UsageError> {
 }
 
 /// The bytes as a little-endian number, where one holds them.
-fn value(bytes: &[u8]) -> Option<u64> {
+fn number(bytes: &[u8]) -> Option<u64> {
     let mut word = [0; 8];
     word.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(u64::from_le_bytes(word))
-}
-
-fn shown(value: Option<u64>) -> String {
-    value.map(|value| format!(" = {value}")).unwrap_or_default()
 }

@@ -47,15 +47,21 @@ pub struct VictimArgs {
     /// A map of the victim's symbols instead: what nm printed, or like System.map
     #[arg(long, value_name = "PATH")]
     victim_map: Option<PathBuf>,
+    /// The program's debugging information, where that is in a file of its own [default: looked for
+    /// beside the program, and by build-id]
+    #[arg(long, value_name = "PATH")]
+    debug_file: Option<PathBuf>,
 }
 
 impl VictimArgs {
     /// Where the victim's symbols are.
     pub fn files(&self) -> Result<Files, VictimError> {
-        match &self.victim_map {
-            Some(map) => Files::of_map(map),
-            None => Files::of_program(self.victim.as_deref()),
-        }
+        let mut files = match &self.victim_map {
+            Some(map) => Files::of_map(map)?,
+            None => Files::of_program(self.victim.as_deref())?,
+        };
+        files.debug_file = self.debug_file.clone();
+        Ok(files)
     }
 }
 

@@ -1,5 +1,11 @@
 //! From an address of the victim to a place that may be written.
 
+mod region;
+mod target;
+
+pub use region::Region;
+pub use target::{Place, Target, TargetError};
+
 use crate::address::{Gpa, Gva};
 use crate::arch::{Absence, TranslateError};
 use crate::victim::VictimMemory;
