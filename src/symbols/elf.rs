@@ -130,6 +130,11 @@ impl ElfFile {
         !self.bytes.is_empty()
     }
 
+    /// All of its bytes, where they can be asked for.
+    pub fn file(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+
     /// Up to `length` bytes of the file from `offset` on.
     pub fn bytes(&self, offset: u64, length: u64) -> &[u8] {
         let end = offset.saturating_add(length).min(self.bytes.len() as u64);
@@ -146,6 +151,11 @@ impl ElfFile {
     /// The same of those symbols that are `seen`; none where there is none.
     pub fn seen(&self, name: &str, seen: Seen) -> Result<Option<&Symbol>, SymbolError> {
         self.symbols.seen(name, seen, &self.path)
+    }
+
+    /// The error for `name`, which it does not have.
+    pub fn no_symbol(&self, name: &str) -> SymbolError {
+        self.symbols.no_symbol(name, &self.path)
     }
 
     /// The names of all of its symbols.

@@ -8,6 +8,7 @@ mod elf;
 mod headers;
 pub mod kallsyms;
 mod map_file;
+mod sections;
 mod table;
 
 pub use bytes::{FileBytes, Loaded};
@@ -15,6 +16,7 @@ pub use dynamic::Copied;
 pub use elf::{ElfFile, soname};
 pub use headers::{BuildId, Headers, Segment, Symtab};
 pub use map_file::{MapFile, first_addresses};
+pub use sections::{NoSections, SectionError, Sections};
 pub use table::Seen;
 
 use std::fmt;

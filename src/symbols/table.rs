@@ -188,7 +188,8 @@ impl Table {
         parts.find(known)
     }
 
-    fn no_symbol(&self, name: &str, path: &Path) -> SymbolError {
+    /// The error for `name`, which the program at `path` does not have.
+    pub fn no_symbol(&self, name: &str, path: &Path) -> SymbolError {
         if self.entries.is_empty() {
             return SymbolError::Stripped(path.to_owned());
         }
