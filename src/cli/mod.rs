@@ -18,6 +18,8 @@ mod profile;
 mod read;
 mod shell;
 mod steps;
+mod symbols;
+mod targets;
 mod victim_args;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -58,11 +60,13 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Symbols(symbols::SymbolsArgs),
     Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
     Guests(guests::GuestsArgs),
     Profile(profile::ProfileArgs),
     Cache(cache::CacheArgs),
+    Targets(targets::TargetsArgs),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
 }
@@ -137,7 +141,8 @@ fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
 
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
-        (!matches!(self.command, Command::Shell(_))).then_some(&self.guest)
+        let none = matches!(self.command, Command::Shell(_) | Command::Targets(_));
+        (!none).then_some(&self.guest)
     }
 
     fn guest_mut(&mut self) -> &mut GuestArgs {
@@ -154,11 +159,13 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Symbols(args) => symbols::run(args, guest, json),
             Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Guests(args) => guests::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Cache(args) => cache::run(args, json),
+            Command::Targets(_) => targets::run(),
             Command::Shell(command) => shell::run(command, Self::command()),
         }
     }

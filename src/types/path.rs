@@ -449,7 +449,7 @@ impl Walk<'_> {
             return Err(PathError::OutOfRange { part, name, index, count });
         }
         let size = self.types.size(element)?.filter(|&size| size > 0);
-        let size = size.ok_or_else(|| PathError::Untyped { part, name })?;
+        let size = size.ok_or(PathError::Untyped { part, name })?;
         let text = format!("{}[{index}]", self.text);
         let far = i64::try_from(size).ok().and_then(|size| size.checked_mul(index));
         let first = self.first()?;
