@@ -28,7 +28,9 @@ SHELL_FILES := target/shell
 WRAPPER := target/guest/wrapper
 FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
 	target/fixtures/holder-noid target/fixtures/holder-noid-other \
-	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie
+	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
+	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
+	target/fixtures/typed/split
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
@@ -110,6 +112,24 @@ target/fixtures/dynamic-pie: PIE := -pie -fPIC
 target/fixtures/dynamic target/fixtures/dynamic-pie: fixtures/dynamic/dynamic.c target/fixtures/libown.so.1
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(PIE) -o $@ $^ -lm -Wl,-rpath,'$$ORIGIN'
+
+# In each version of DWARF that is in use; the C++ one is loaded anywhere, and 5 is compressed.
+target/fixtures/typed/typed-%: fixtures/typed/typed.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -gdwarf-$* -static -o $@ $<
+
+target/fixtures/typed/spaces-%: fixtures/typed/spaces.cc | cxx
+	@mkdir -p $(@D)
+	$(CXX) -O2 -g -gdwarf-$* $(if $(filter 5,$*),-gz) -Wall -Wextra -Werror -static-pie -fPIE -o $@ $<
+
+# Its types are in a file of their own.
+target/fixtures/typed/split: fixtures/typed/typed.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -gsplit-dwarf -static -o $@ $<
+
+.PHONY: cxx
+cxx:
+	@command -v $(CXX) >/dev/null || scripts/setup.sh g++
 
 setup:
 	@scripts/setup.sh

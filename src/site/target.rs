@@ -110,9 +110,10 @@ impl Target {
             Root::Symbol(name) => Some(name),
             Root::Address(_) => None,
         });
-        let Some((chosen, symbol)) = victim.first_of(names.clone())? else {
+        let names: Vec<_> = names.collect();
+        let Some((chosen, symbol)) = victim.first_of(&names)? else {
             // The shortest is what was meant as the symbol, if anything was.
-            return Err(victim.nowhere(names.last().unwrap_or(text))?.into());
+            return Err(victim.nowhere(names.last().unwrap_or(&text))?.into());
         };
         Place::of_symbol(victim, text, &ways[chosen], symbol).map(Self::Place)
     }
@@ -150,7 +151,7 @@ fn region(victim: &Victim, text: &str) -> Result<Option<Region>, TargetError> {
         return Ok(name.parse().ok());
     }
     let Ok(region) = text.parse() else { return Ok(None) };
-    match victim.first_of([text])? {
+    match victim.first_of(&[text])? {
         None => Ok(Some(region)),
         Some(_) => {
             let (name, program) = (text.to_owned(), victim.short_name().to_owned());

@@ -3,7 +3,7 @@
 use super::bytes::{FileBytes, Part};
 use super::dynamic::{self, Copied, Dynamic, Exports, MOST_TEXT, SYMBOL};
 use super::headers::{BuildId, Headers, Segment, Symtab};
-use super::table::{Entry, Kind, Seen, Table, Version};
+use super::table::{Entry, Kind, Listed, Seen, Table, Version};
 use super::{Symbol, SymbolError, read_file};
 use goblin::elf::section_header::{SHN_ABS, SHN_COMMON, SHN_UNDEF};
 use goblin::elf::sym::{STB_GLOBAL, STB_LOCAL, STT_FILE, STT_GNU_IFUNC, STT_SECTION, STT_TLS, Sym};
@@ -156,6 +156,11 @@ impl ElfFile {
     /// The error for `name`, which it does not have.
     pub fn no_symbol(&self, name: &str) -> SymbolError {
         self.symbols.no_symbol(name, &self.path)
+    }
+
+    /// All of its symbols, by address.
+    pub fn listed(&self) -> Vec<Listed> {
+        self.symbols.listed(self.segments())
     }
 
     /// The names of all of its symbols.

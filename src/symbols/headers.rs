@@ -3,7 +3,7 @@
 
 use super::SymbolError;
 use super::bytes::{FileBytes, Part};
-use super::sections::{self, NoSections};
+use super::sections::{NoSections, SectionTable};
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{self, ET_DYN, ET_EXEC, Header};
 use goblin::elf::note::{NT_GNU_BUILD_ID, NoteDataIterator, NoteIterator};
@@ -66,8 +66,8 @@ pub struct Headers {
     pub dynamic: Option<(u64, u64, u64)>,
     /// Place and length of the notes.
     notes: Vec<(u64, u64, u64)>,
-    /// The file's header, which tells where those of its sections are.
-    header: Header,
+    /// Where the section headers are.
+    sections: SectionTable,
 }
 
 impl Headers {
@@ -104,7 +104,7 @@ impl Headers {
             notes: of_type(PT_NOTE)
                 .map(|note| (note.p_offset, note.p_filesz, note.p_align))
                 .collect(),
-            header: *header,
+            sections: SectionTable::of(header),
         }
     }
 
@@ -159,7 +159,7 @@ impl Headers {
 
     /// The bytes of `.symtab` and of its names.
     pub(super) fn symtab(&self, file: &dyn FileBytes) -> Result<(Vec<u8>, Part), Symtab> {
-        let headers = sections::headers(file, &self.header).map_err(|none| match none {
+        let headers = self.sections.read(file).map_err(|none| match none {
             NoSections::Stripped => Symtab::Stripped,
             NoSections::NotThere => Symtab::NotThere,
         })?;

@@ -5,7 +5,7 @@
 //! for them while it reads, and keeps no text. A kernel's letters are not looked at: 7.2's kallsyms
 //! gives `init_task` the letter of a function.
 
-use super::table::{Entry, Kind, Seen, Table, Version};
+use super::table::{Entry, Kind, Listed, Seen, Table, Version};
 use super::{Symbol, SymbolError, open_file, read_file};
 use memchr::memmem;
 use std::collections::HashMap;
@@ -80,6 +80,11 @@ impl MapFile {
     /// The error for `name`, which it does not have.
     pub fn no_symbol(&self, name: &str) -> SymbolError {
         self.table.no_symbol(name, &self.path)
+    }
+
+    /// All of its symbols, by address.
+    pub fn listed(&self) -> Vec<Listed> {
+        self.table.listed(&[])
     }
 
     /// The names of all of its symbols.

@@ -17,7 +17,7 @@ pub use elf::{ElfFile, soname};
 pub use headers::{BuildId, Headers, Segment, Symtab};
 pub use map_file::{MapFile, first_addresses};
 pub use sections::{NoSections, SectionError, Sections};
-pub use table::Seen;
+pub use table::{Listed, Seen};
 
 use std::fmt;
 use std::fs::File;

@@ -46,7 +46,12 @@ impl<'f> Sections<'f> {
         let length = file.size().min(header64::SIZEOF_EHDR as u64);
         let start = Part::whole(file, 0, length).ok_or(NoSections::NotThere)?;
         let header = goblin::elf::Elf::parse_header(&start).map_err(|_| NoSections::Stripped)?;
-        let headers = headers(file, &header)?;
+        let own = header.container().ok() == Some(Container::Big)
+            && header.endianness().ok() == Some(Endian::Little);
+        if !own {
+            return Err(NoSections::Stripped);
+        }
+        let headers = SectionTable::of(&header).read(file)?;
         let names = headers.get(usize::from(header.e_shstrndx)).ok_or(NoSections::Stripped)?;
         let names = Part::whole(file, names.sh_offset, names.sh_size);
         let names = names.ok_or(NoSections::NotThere)?;
@@ -80,26 +85,31 @@ impl<'f> Sections<'f> {
     }
 }
 
-/// The section headers of `file`, which starts with `header`.
-pub(super) fn headers(
-    file: &dyn FileBytes,
-    header: &Header,
-) -> Result<Vec<SectionHeader>, NoSections> {
-    let context = Ctx::new(Container::Big, Endian::Little);
-    let (count, size) = (header.e_shnum, header.e_shentsize);
-    let own = header.container().ok() == Some(Container::Big)
-        && header.endianness().ok() == Some(Endian::Little);
-    if !own
-        || header.e_shoff == 0
-        || count == 0
-        || usize::from(size) != SectionHeader::size(context)
-    {
-        return Err(NoSections::Stripped);
+/// Where a file has its section headers, how many, and bytes of each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SectionTable {
+    at: u64,
+    count: u16,
+    size: u16,
+}
+
+impl SectionTable {
+    pub fn of(header: &Header) -> Self {
+        Self { at: header.e_shoff, count: header.e_shnum, size: header.e_shentsize }
     }
-    let bytes = Part::whole(file, header.e_shoff, u64::from(count) * u64::from(size));
-    let bytes = bytes.ok_or(NoSections::NotThere)?;
-    let headers = SectionHeader::parse_from(&bytes, 0, count.into(), context);
-    headers.map_err(|_| NoSections::Stripped)
+
+    /// The section headers of `file`, which is of a 64-bit little-endian machine.
+    pub fn read(self, file: &dyn FileBytes) -> Result<Vec<SectionHeader>, NoSections> {
+        let context = Ctx::new(Container::Big, Endian::Little);
+        let size = SectionHeader::size(context);
+        if self.at == 0 || self.count == 0 || usize::from(self.size) != size {
+            return Err(NoSections::Stripped);
+        }
+        let length = u64::from(self.count) * u64::from(self.size);
+        let bytes = Part::whole(file, self.at, length).ok_or(NoSections::NotThere)?;
+        let headers = SectionHeader::parse_from(&bytes, 0, self.count.into(), context);
+        headers.map_err(|_| NoSections::Stripped)
+    }
 }
 
 fn decompressed(stored: &[u8]) -> Result<Vec<u8>, String> {
@@ -140,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_no_file_has_none() {
         let none = |bytes: &[u8]| Sections::read(&bytes.to_vec()).err();
-        assert_eq!(none(b""), Some(NoSections::Stripped));
+        assert_eq!(none(&[b'x'; 100]), Some(NoSections::Stripped));
         assert_eq!(none(&own()[..4096]), Some(NoSections::NotThere));
     }
 

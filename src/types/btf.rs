@@ -477,6 +477,7 @@ fn variable_part(of: &Type) -> Result<usize, TypesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Start;
 
     /// Builds BTF by hand: each type is its words, names are looked up in `strings`.
     fn blob(types: &[u32], strings: &[u8]) -> Vec<u8> {
@@ -609,5 +610,76 @@ mod tests {
         let raw = blob(&[TASK, union, 8, 0, 2, 0, INNER, typedef, 1], STRINGS);
         let btf = Btf::parse(raw).unwrap();
         assert!(btf.member("task", "pid").is_err());
+    }
+
+    /// What [`Types`] tell of the example.
+    #[test]
+    fn tells_what_types_are() {
+        let btf = Btf::parse(example()).unwrap();
+        let types: &dyn Types = &btf;
+        let task = types.named("struct task").unwrap().unwrap();
+        assert_eq!(types.named("task").unwrap(), Some(task));
+        assert_eq!(types.name(task).unwrap(), "struct task");
+        assert_eq!(types.size(task).unwrap(), Some(32));
+        let member = |name| types.member(task, name).unwrap().unwrap();
+        assert_eq!(types.name(member("comm").id).unwrap(), "char [16]");
+        assert_eq!((member("pid").offset, member("inner").offset), (24, 24));
+        assert_eq!(types.member_names(task).unwrap(), ["comm", "pid", "inner"]);
+        assert_eq!(types.name(task.pointer().pointer()).unwrap(), "struct task **");
+        assert_eq!(types.shape(task.pointer()).unwrap(), Shape::Pointer(task));
+        assert_eq!(types.named("char").unwrap().unwrap(), TypeId::new(1));
+        assert!(types.named("struct inne").unwrap().is_none());
+        let flags = types.named("enum flags").unwrap().unwrap();
+        assert_eq!(types.enumerators(flags).unwrap()[1], ("list".to_owned(), 3));
+        assert_eq!(types.shape(TypeId::new(99)).unwrap(), Shape::Void);
+    }
+
+    #[test]
+    fn paths_lead_through_it() {
+        let btf = Btf::parse(example()).unwrap();
+        let task = btf.named("task").unwrap().unwrap();
+        let (at, far) = (crate::address::Gva(0x1000), crate::address::Gva(0x5000));
+        let lead = |text: &str, start| {
+            let all = crate::types::Expression::all(text);
+            let way = all.last().unwrap();
+            way.follow(&btf, start, &|gva| (gva == at).then_some(0x5000)).map(|(gva, _)| gva.0)
+        };
+        let (object, pointer) = (Start::Object(at, task), Start::Pointer(at, task));
+        let at_pointer = Start::Object(at, task.pointer());
+        assert_eq!(lead("t.comm[15]", object).unwrap(), 0x100f);
+        assert_eq!(lead("t->inner.x", pointer).unwrap(), 0x101c);
+        assert_eq!(lead("t->inner.x", at_pointer).unwrap(), 0x501c);
+        assert_eq!(lead("t[2].pid", at_pointer).unwrap(), far.0 + 64 + 24);
+        assert_eq!(lead("t[-1]", at_pointer).unwrap(), far.0 - 32);
+        assert_eq!(lead("*t", at_pointer).unwrap(), 0x5000);
+        assert_eq!(lead("*t.comm", object).unwrap(), 0x1000);
+        let fails = |text: &str, start, word: &str| {
+            let error = lead(text, start).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        fails("t.comm[16]", object, "'t.comm' is char [16]: there is no element 16, only 0 to 15");
+        fails("t->comm", object, "'t' is struct task: type t.comm");
+        fails("t.comm", pointer, "'t' is struct task *: type t->comm");
+        fails("t.com", object, "'t' is struct task, which has no member 'com'; the nearest: comm");
+        fails("t.comm.x", object, "'t.comm' is char [16], which has no members: type t.comm[0]");
+        fails("t.pid[0]", object, "'t.pid' is char, which has no elements");
+        fails("*t.pid", object, "'t.pid' is char, and leads nowhere");
+        fails("t->comm", Start::Object(far, task.pointer()), "'t' is a pointer at 0x5000, where");
+        fails("t[0x7fffffffffffffff]", at_pointer, "outside of the address space");
+    }
+
+    #[test]
+    fn damage_leads_nowhere() {
+        let whole = example();
+        for at in 0..whole.len() {
+            let mut bad = whole.clone();
+            bad[at] ^= 0xff;
+            let Ok(btf) = Btf::parse(bad) else { continue };
+            let types: &dyn Types = &btf;
+            for id in (0..10).map(TypeId::new) {
+                let _ = (types.name(id), types.size(id), types.member_names(id));
+                let _ = crate::types::value_of(types, id, &[0xa5; 64]).unwrap().to_string();
+            }
+        }
     }
 }

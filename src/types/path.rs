@@ -8,7 +8,7 @@
 //! dots, brackets and arrows too, so a text can be taken apart in several ways: which one is meant,
 //! the program's symbols decide.
 
-use super::{Shape, TypeId, Types, TypesError};
+use super::{Field, Shape, TypeId, Types, TypesError};
 use crate::address::Gva;
 use crate::symbols::{nearest, nearest_names};
 
@@ -377,7 +377,8 @@ impl Walk<'_> {
             });
         }
         let Start::Object(gva, id) = self.start else { return Ok(()) };
-        self.member(gva, id, member)?;
+        let field = self.member(&self.text, id, member)?;
+        self.start = self.within(gva, &field)?;
         self.text = format!("{}.{member}", self.text);
         Ok(())
     }
@@ -386,8 +387,8 @@ impl Walk<'_> {
         let (part, name) = self.so_far()?;
         match self.shape()? {
             Shape::Pointer(to) => {
-                let gva = self.pointer()?;
-                self.member(gva, to, member)?;
+                let field = self.member(&format!("*{part}"), to, member)?;
+                self.start = self.within(self.pointer()?, &field)?;
             }
             Shape::Structure { .. } => {
                 let hint = format!("{part}.{member}");
@@ -407,14 +408,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// To the member `member` of what lies at `gva` and is of the type `id`.
-    fn member(&mut self, gva: Gva, id: TypeId, member: &str) -> Result<(), PathError> {
-        let (part, name) = (self.text.clone(), self.types.name(id)?);
+    /// The member `member` of the type `id`, which `part` has.
+    fn member(&self, part: &str, id: TypeId, member: &str) -> Result<Field, PathError> {
+        let (part, name) = (part.to_owned(), self.types.name(id)?);
         match self.types.shape(id)? {
-            Shape::Structure { size: None } => {
-                return Err(PathError::OnlyDeclared { part, name });
-            }
-            Shape::Structure { .. } => {}
+            Shape::Structure { size: Some(_) } => {}
+            Shape::Structure { .. } => return Err(PathError::OnlyDeclared { part, name }),
             Shape::Array { .. } => {
                 let hint = Some(format!("{part}[0] for an element"));
                 return Err(PathError::NoMembers { part, name, hint });
@@ -425,48 +424,59 @@ impl Walk<'_> {
             let near = nearest_names(member, self.types.member_names(id)?.into_iter());
             return Err(PathError::NoMember { part, name, member: member.to_owned(), near });
         };
-        if field.bits.is_some() {
-            return Err(PathError::BitField(format!("{part}.{member}")));
+        match field.bits {
+            Some(_) => Err(PathError::BitField(member.to_owned())),
+            None => Ok(field),
         }
-        let gva = gva.checked_add(field.offset).ok_or(PathError::OutOfSpace(part))?;
-        self.start = Start::Object(gva, field.id);
-        Ok(())
+    }
+
+    /// The member `field` of what lies at `gva`.
+    fn within(&self, gva: Gva, field: &Field) -> Result<Start, PathError> {
+        let gva = gva.checked_add(field.offset);
+        let gva = gva.ok_or_else(|| PathError::OutOfSpace(self.text.clone()))?;
+        Ok(Start::Object(gva, field.id))
     }
 
     fn index(&mut self, index: i64) -> Result<(), PathError> {
         let (part, name) = self.so_far()?;
-        let (first, element) = match self.shape()? {
-            Shape::Array { element, count } => {
-                let within = |count: u64| u64::try_from(index).is_ok_and(|index| index < count);
-                if let Some(count) = count.filter(|&count| !within(count)) {
-                    return Err(PathError::OutOfRange { part, name, index, count });
-                }
-                let Start::Object(gva, _) = self.start else { return Ok(()) };
-                (gva, element)
-            }
-            Shape::Pointer(to) => (self.pointer()?, to),
+        let (element, count) = match self.shape()? {
+            Shape::Array { element, count } => (element, count),
+            Shape::Pointer(to) => (to, None),
             _ => return Err(PathError::NoElements { part, name }),
         };
+        let within = |count: u64| u64::try_from(index).is_ok_and(|index| index < count);
+        if let Some(count) = count.filter(|&count| !within(count)) {
+            return Err(PathError::OutOfRange { part, name, index, count });
+        }
         let size = self.types.size(element)?.filter(|&size| size > 0);
-        let size = size.ok_or_else(|| PathError::Untyped { part, name })?;
+        let size = size.ok_or(PathError::Untyped { part, name })?;
         let text = format!("{}[{index}]", self.text);
         let far = i64::try_from(size).ok().and_then(|size| size.checked_mul(index));
+        let first = self.first()?;
         let gva = far.and_then(|far| first.checked_offset(far));
         let gva = gva.ok_or_else(|| PathError::OutOfSpace(text.clone()))?;
         (self.start, self.text) = (Start::Object(gva, element), text);
         Ok(())
     }
 
+    /// Where the first element of an array lies, or of what a pointer leads to.
+    fn first(&self) -> Result<Gva, PathError> {
+        match (self.shape()?, self.start) {
+            (Shape::Array { .. }, Start::Object(gva, _)) => Ok(gva),
+            _ => self.pointer(),
+        }
+    }
+
     fn star(&mut self) -> Result<(), PathError> {
         let (part, name) = self.so_far()?;
-        self.start = match (self.shape()?, self.start) {
-            (Shape::Pointer(to), _) => match self.types.shape(to)? {
-                Shape::Void => return Err(PathError::Untyped { part, name }),
-                _ => Start::Object(self.pointer()?, to),
-            },
-            (Shape::Array { element, .. }, Start::Object(gva, _)) => Start::Object(gva, element),
+        let to = match self.shape()? {
+            Shape::Pointer(to) | Shape::Array { element: to, .. } => to,
             _ => return Err(PathError::NoPointer { part, name }),
         };
+        if self.types.shape(to)? == Shape::Void {
+            return Err(PathError::Untyped { part, name });
+        }
+        self.start = Start::Object(self.first()?, to);
         Ok(())
     }
 

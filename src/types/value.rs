@@ -369,3 +369,148 @@ fn in_range(
     }
     Ok(value.to_le_bytes()[..size as usize].to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TypeId;
+
+    /// One type of each number: an int, an enumeration, an array of four, and a structure of the
+    /// first two.
+    struct Made(Shape);
+
+    const SELF: u64 = 1;
+    const MADE: u64 = 2;
+
+    impl Types for Made {
+        fn named(&self, _: &str) -> Result<Option<TypeId>, TypesError> {
+            Ok(None)
+        }
+
+        fn shape(&self, id: TypeId) -> Result<Shape, TypesError> {
+            let element = TypeId::new(MADE);
+            Ok(match id.at {
+                SELF => Shape::Array { element: TypeId::new(SELF), count: Some(2) },
+                MADE => self.0,
+                _ => Shape::Array { element, count: Some(40) },
+            })
+        }
+
+        fn own_name(&self, _: TypeId) -> Result<Option<String>, TypesError> {
+            Ok(Some("made".to_owned()))
+        }
+
+        fn members(&self, _: TypeId) -> Result<Vec<Field>, TypesError> {
+            let field = |name: &str, id, offset, bits| Field {
+                name: Some(name.to_owned()),
+                id: TypeId::new(id),
+                offset,
+                bits,
+            };
+            let bits = Some(Bits { shift: 4, count: 6 });
+            Ok(vec![field("own", MADE, 0, None), field("bits", 0, 0, bits)])
+        }
+
+        fn enumerators(&self, _: TypeId) -> Result<Vec<(String, i128)>, TypesError> {
+            Ok(vec![("LOW".to_owned(), -1), ("HIGH".to_owned(), 5)])
+        }
+    }
+
+    #[track_caller]
+    fn shows(shape: Shape, bytes: &[u8], text: &str, json: Json) {
+        let value = value_of(&Made(shape), TypeId::new(MADE), bytes).unwrap();
+        assert_eq!((value.to_string().as_str(), value.json()), (text, json));
+    }
+
+    #[test]
+    fn values_are_shown_by_their_types() {
+        let int = |size, signed| Shape::Int { size, signed };
+        shows(int(4, true), &[0xff; 4], "-1", (-1).into());
+        shows(int(8, false), &[0xff; 8], "18446744073709551615", u64::MAX.into());
+        shows(
+            int(16, false),
+            &[1; 16],
+            &format!("0x{}", "01".repeat(16)),
+            format!("0x{}", "01".repeat(16)).into(),
+        );
+        let double = Shape::Float { size: 8 };
+        shows(double, &0.1f64.to_le_bytes(), "0.1", 0.1.into());
+        shows(double, &f64::NEG_INFINITY.to_le_bytes(), "-inf", "-inf".into());
+        shows(double, &[0xff; 8], "nan", "nan".into());
+        shows(Shape::Float { size: 4 }, &0.1f32.to_le_bytes(), "0.1", 0.1.into());
+        shows(Shape::Bool { size: 1 }, &[1], "true", true.into());
+        shows(Shape::Bool { size: 1 }, &[2], "2", 2.into());
+        shows(Shape::Char { size: 1 }, b"\x1b", "'\\u{1b}'", "\x1b".into());
+        shows(Shape::Char { size: 1 }, &[0x9b], "155", 155.into());
+        shows(Shape::Enumeration { size: 4 }, &[0xff; 4], "LOW", "LOW".into());
+        shows(Shape::Enumeration { size: 4 }, &[7, 0, 0, 0], "7", 7.into());
+        shows(Shape::Pointer(TypeId::new(0)), &[1, 0, 0, 0, 0, 0, 0, 0], "0x1", "0x1".into());
+        // What is not all there, or has no form.
+        shows(int(4, true), &[1], "0x01", "0x01".into());
+        shows(Shape::Other { size: Some(2) }, &[1, 2], "0x0201", "0x0201".into());
+    }
+
+    #[test]
+    fn what_is_long_is_cut_for_people_alone() {
+        let types = Made(Shape::Int { size: 1, signed: false });
+        let value = value_of(&types, TypeId::new(3), &[7; 40]).unwrap();
+        assert!(value.to_string().ends_with("7, ... 8 more}"), "{value}");
+        assert_eq!(value.json().as_array().unwrap().len(), 40);
+    }
+
+    #[test]
+    fn types_within_themselves_end() {
+        let types = Made(Shape::Structure { size: Some(8) });
+        let value = value_of(&types, TypeId::new(MADE), &[0xff; 8]).unwrap();
+        assert!(value.to_string().starts_with("{own = {own = "), "{value}");
+        assert_eq!(value_of(&types, TypeId::new(SELF), &[1; 8]).unwrap(), Value::List(Vec::new()));
+    }
+
+    #[test]
+    fn texts_of_values() {
+        let bytes = |shape, text: &str| bytes_of(&Made(shape), TypeId::new(MADE), text);
+        let int = |size, signed| Shape::Int { size, signed };
+        assert_eq!(bytes(int(2, true), "-2").unwrap(), [0xfe, 0xff]);
+        assert_eq!(bytes(int(1, false), "0xff").unwrap(), [0xff]);
+        assert_eq!(bytes(Shape::Float { size: 8 }, "1.5").unwrap(), 1.5f64.to_le_bytes());
+        assert_eq!(
+            bytes(Shape::Float { size: 4 }, "-inf").unwrap(),
+            f32::NEG_INFINITY.to_le_bytes()
+        );
+        assert!(
+            f64::from_le_bytes(bytes(Shape::Float { size: 8 }, "nan").unwrap().try_into().unwrap())
+                .is_nan()
+        );
+        assert_eq!(bytes(Shape::Enumeration { size: 4 }, "HIGH").unwrap(), [5, 0, 0, 0]);
+        assert_eq!(bytes(Shape::Enumeration { size: 4 }, "-1").unwrap(), [0xff; 4]);
+        assert_eq!(bytes(Shape::Bool { size: 1 }, "true").unwrap(), [1]);
+        assert_eq!(bytes(Shape::Char { size: 1 }, "'a'").unwrap(), [b'a']);
+        assert_eq!(bytes(Shape::Pointer(TypeId::new(0)), "0x10").unwrap()[..2], [0x10, 0]);
+        let fails = |shape, text: &str, word: &str| {
+            let error = bytes(shape, text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        fails(int(1, true), "128", "-128 to 127");
+        fails(int(1, false), "-1", "0 to 255");
+        fails(int(4, true), "1.5", "a whole number");
+        fails(Shape::Float { size: 4 }, "1e300", "a number that fits");
+        fails(Shape::Float { size: 8 }, "six", "a number that fits");
+        fails(Shape::Enumeration { size: 4 }, "MID", "LOW, HIGH");
+        fails(Shape::Bool { size: 1 }, "2", "true or false");
+        fails(Shape::Char { size: 1 }, "'é'", "0 to 255");
+        fails(Shape::Structure { size: Some(8) }, "1", "name a member");
+        fails(int(16, true), "1", "how many bytes");
+    }
+
+    #[test]
+    fn bits() {
+        let value =
+            |shift, count, signed| bit_value(&[0b1010_0000, 0b10], Bits { shift, count }, signed);
+        assert_eq!(value(4, 6, false), Some(0b10_1010));
+        assert_eq!(value(4, 6, true), Some(0b10_1010 - 64));
+        assert_eq!(value(10, 6, false), Some(0));
+        for (shift, count) in [(11, 6), (0, 0), (u64::MAX, 1), (0, 65)] {
+            assert_eq!(value(shift, count, false), None, "{shift} {count}");
+        }
+    }
+}

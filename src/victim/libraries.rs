@@ -17,7 +17,9 @@ use super::files;
 use super::object::{self, Object};
 use super::{Victim, VictimError};
 use crate::address::Gva;
-use crate::symbols::{Copied, ElfFile, Headers, Seen, Symbol, SymbolError, Symtab, nearest_names};
+use crate::symbols::{
+    Copied, ElfFile, Headers, Listed, Seen, Symbol, SymbolError, Symtab, nearest_names,
+};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -65,6 +67,22 @@ impl Place {
     }
 }
 
+/// The symbols of a file that a victim has loaded.
+pub struct FileSymbols<'v> {
+    /// Its path in the guest.
+    pub path: &'v str,
+    /// What the loader added to each address.
+    pub bias: u64,
+    /// Its symbols, by address.
+    pub symbols: Vec<Listed>,
+}
+
+impl<'v> FileSymbols<'v> {
+    fn new(object: &'v Object, symbols: Vec<Listed>) -> Self {
+        Self { path: &object.path, bias: object.bias, symbols }
+    }
+}
+
 impl Definition {
     fn new(object: &Object, symbol: &Symbol) -> Self {
         Self { file: object.file, name: symbol.name.clone(), address: symbol.address }
@@ -95,18 +113,15 @@ enum Named<'l> {
 impl Victim<'_> {
     /// Where the victim has its symbol `name`.
     pub fn symbol(&self, name: &str) -> Result<Place, VictimError> {
-        let found = self.first_of([name])?;
+        let found = self.first_of(&[name])?;
         found.map_or_else(|| Err(self.nowhere(name)?), |(_, place)| Ok(place))
     }
 
     /// The first of `names` that the victim has in its program, or in the library that the name
     /// tells; if it has none there, the first that its libraries have. With its number.
-    pub fn first_of<'n>(
-        &self,
-        names: impl IntoIterator<Item = &'n str> + Clone,
-    ) -> Result<Option<(usize, Place)>, VictimError> {
+    pub fn first_of(&self, names: &[&str]) -> Result<Option<(usize, Place)>, VictimError> {
         for look in [Self::where_told, Self::anywhere] {
-            for (index, name) in names.clone().into_iter().enumerate() {
+            for (index, name) in names.iter().enumerate() {
                 if let Some(place) = look(self, name)? {
                     return Ok(Some((index, place)));
                 }
@@ -364,6 +379,17 @@ impl Victim<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// What is known of the symbols of the program, and then of each library, in the order in which
+    /// they are searched.
+    pub fn all_symbols(&self) -> Result<Vec<FileSymbols<'_>>, VictimError> {
+        let mut all = vec![FileSymbols::new(&self.object, self.program.listed())];
+        for library in &self.libraries()?.all {
+            let symbols = self.symbols(library)?.map(|elf| elf.listed());
+            all.push(FileSymbols::new(&library.object, symbols.unwrap_or_default()));
+        }
+        Ok(all)
     }
 
     /// The library whose `struct file` is `file`, and its file, as far as it is to be had.

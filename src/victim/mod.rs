@@ -13,7 +13,7 @@ mod program;
 mod wrapper;
 
 pub use files::Files;
-pub use libraries::Place;
+pub use libraries::{FileSymbols, Place};
 pub use loaded::{Loaded, Part};
 pub use program::Program;
 pub use wrapper::told_child;

@@ -1,6 +1,6 @@
 //! The victim's own symbols, as a file has them: the program itself, or what `nm` printed of it.
 
-use crate::symbols::{ElfFile, MapFile, Seen, Symbol, SymbolError};
+use crate::symbols::{ElfFile, Listed, MapFile, Seen, Symbol, SymbolError};
 use std::path::Path;
 
 /// A file with the victim's symbols.
@@ -38,6 +38,14 @@ impl Program {
         match self {
             Self::Elf(elf) => elf.no_symbol(name),
             Self::Map(map) => map.no_symbol(name),
+        }
+    }
+
+    /// All of its symbols, by address.
+    pub fn listed(&self) -> Vec<Listed> {
+        match self {
+            Self::Elf(elf) => elf.listed(),
+            Self::Map(map) => map.listed(),
         }
     }
 
