@@ -18,5 +18,6 @@ mod plain_kernel;
 mod probe;
 mod proofs;
 mod shell;
+mod sites;
 mod vms;
 mod wrapper;
