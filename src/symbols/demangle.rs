@@ -39,11 +39,13 @@ fn of_rust(raw: &str) -> bool {
     raw.starts_with("_R") || raw.contains(HASH)
 }
 
+/// The older names of Rust are those of C++ with a hash: without one it is C++, where more names than
+/// those of the source have a meaning.
 fn rust(raw: &str) -> Option<Demangled> {
     let name = rustc_demangle::try_demangle(raw).ok()?;
     let short = bounded(|out| write!(out, "{name:#}"))?;
     let full = bounded(|out| write!(out, "{name}"))?;
-    Some(Demangled { short, full })
+    (raw.starts_with("_R") || short != full).then_some(Demangled { short, full })
 }
 
 fn cpp(raw: &str) -> Option<Demangled> {
@@ -102,6 +104,8 @@ mod tests {
             "app::table<4>::data",
             "app::table<(unsigned int)4>::data",
         );
+        let hidden = "app::(anonymous namespace)::hidden";
+        reads("_ZN3app12_GLOBAL__N_16hiddenE", hidden, hidden);
         // Which `run` the variable belongs to is part of its name.
         let of_function = "app::run(int, double)::count";
         reads("_ZZN3app3runEidE5count", of_function, of_function);

@@ -18,6 +18,7 @@ mod plain_kernel;
 mod probe;
 mod proofs;
 mod shell;
+mod sites;
 mod typed;
 mod vms;
 mod wrapper;
