@@ -7,6 +7,7 @@ mod common;
 mod device;
 mod golden;
 mod hpccg;
+mod kernel_targets;
 mod kmem;
 mod launchers;
 mod libraries;
