@@ -4,8 +4,9 @@ use super::{Bits, Field, POINTER, Shape, TypeId, Types, TypesError};
 use serde_json::{Map, Number, Value as Json};
 use std::fmt;
 
-/// How many values one look may give: types may be made so that each byte is shown many times.
-const MOST: usize = 1 << 20;
+/// How many values, members and names of values one look may take: types may be made so that each
+/// byte is shown many times.
+const MOST: usize = 1 << 24;
 /// How deep values may lie within each other.
 const DEEPEST: usize = 32;
 /// How many elements of an array people are shown.
@@ -53,8 +54,7 @@ struct Reader<'t> {
 impl Reader<'_> {
     fn value(&mut self, id: TypeId, bytes: &[u8], depth: usize) -> Result<Value, TypesError> {
         let other = || Value::Bytes(bytes.to_vec());
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 || depth == 0 {
+        if !self.take(1) || depth == 0 {
             return Ok(other());
         }
         let shape = self.types.shape(id)?;
@@ -66,11 +66,18 @@ impl Reader<'_> {
         })
     }
 
-    fn enumeration(&self, id: TypeId, bytes: &[u8]) -> Result<Option<Value>, TypesError> {
+    /// Whether so much may still be looked at.
+    fn take(&mut self, count: usize) -> bool {
+        self.left = self.left.saturating_sub(count);
+        self.left > 0
+    }
+
+    fn enumeration(&mut self, id: TypeId, bytes: &[u8]) -> Result<Option<Value>, TypesError> {
         let (Some(plain), Some(signed)) = (number(bytes, false), number(bytes, true)) else {
             return Ok(None);
         };
         let all = self.types.enumerators(id)?;
+        self.take(all.len());
         let signs = all.iter().any(|(_, value)| *value < 0);
         let value = if signs { signed } else { plain };
         let named = all.into_iter().find(|(_, own)| *own == value);
@@ -303,7 +310,8 @@ pub fn bytes_of(types: &dyn Types, id: TypeId, text: &str) -> Result<Vec<u8>, Va
             };
             in_range(value, (size, false), text, name)
         }
-        Shape::Char { size } => match letter(text) {
+        // Beyond ASCII, a single byte is a part of a letter.
+        Shape::Char { size } => match letter(text).filter(|own| size > 1 || own.is_ascii()) {
             Some(letter) => in_range(u32::from(letter).into(), (size, false), text, name),
             None => {
                 let value = whole().map_err(|_| wrong("a letter, as 'a', or a number"))?;
@@ -497,7 +505,7 @@ mod tests {
         fails(Shape::Float { size: 8 }, "six", "a number that fits");
         fails(Shape::Enumeration { size: 4 }, "MID", "LOW, HIGH");
         fails(Shape::Bool { size: 1 }, "2", "true or false");
-        fails(Shape::Char { size: 1 }, "'é'", "0 to 255");
+        fails(Shape::Char { size: 1 }, "'é'", "a letter");
         fails(Shape::Structure { size: Some(8) }, "1", "name a member");
         fails(int(16, true), "1", "how many bytes");
     }
