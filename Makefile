@@ -30,14 +30,16 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 	target/fixtures/holder-noid target/fixtures/holder-noid-other \
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
 	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
-	target/fixtures/typed/split
+	target/fixtures/typed/split \
+	target/fixtures/pages target/fixtures/pages-pie target/fixtures/namespaces
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
+CXXFLAGS := -O2 -g -std=gnu++17 -Wall -Wextra -Werror
 
 .PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix bench lint \
-	setup fixtures clean
+	setup setup-test fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
@@ -102,6 +104,18 @@ target/fixtures/holder-noid target/fixtures/holder-noid-other: fixtures/holder/h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(if $(findstring other,$@),-DUNUSED_TEXT) -static -Wl,--build-id=none -o $@ $^
 
+target/fixtures/pages: fixtures/pages/pages.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $<
+
+target/fixtures/pages-pie: fixtures/pages/pages.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static-pie -fPIE -o $@ $<
+
+target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -static -o $@ $<
+
 target/fixtures/libown.so.1: fixtures/dynamic/own.c fixtures/dynamic/own.h fixtures/dynamic/own.map
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -shared -fPIC -Wl,-soname,$(@F) -Wl,--version-script=fixtures/dynamic/own.map -o $@ $<
@@ -134,6 +148,10 @@ cxx:
 setup:
 	@scripts/setup.sh
 
+# One victim is in C++.
+setup-test:
+	@scripts/setup.sh g++
+
 target/kernels/%/vmlinuz: | setup
 	@scripts/kernel.sh $*
 
@@ -143,7 +161,7 @@ demo: setup build target/fixtures/hpccg $(if $(KERNEL),,target/kernels/bookworm/
 demo-stop:
 	@cargo run --quiet --release --locked --example demo -- stop
 
-test: setup lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
+test: setup-test lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
 	cargo test --release --locked
 
 test-full-size: target/fixtures/hpccg
@@ -151,11 +169,11 @@ test-full-size: target/fixtures/hpccg
 	grep -qx 'Number of iterations: 74' target/full-size.txt
 	grep -qx 'Final residual: 8.97885e-08' target/full-size.txt
 
-test-plain-kernel: setup build $(FIXTURES)
+test-plain-kernel: setup-test build $(FIXTURES)
 	scripts/plain-kernel.sh
 	cargo test --release --locked --test suite plain_kernel -- --ignored
 
-test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
+test-matrix: setup-test build $(FIXTURES) $(MATRIX_KERNELS)
 	cargo test --release --locked --test suite matrix -- --ignored --nocapture
 
 target/bench/peer: benches/peer.c

@@ -1,12 +1,18 @@
-//! The one write path of the whole program: locate, revalidate, write, read back, receipt.
+//! The one write path of the whole program: locate, revalidate, write, read back, locate again,
+//! receipt.
+//!
+//! The guest runs on meanwhile, unless it is stopped for as long. Where the page moved away under the
+//! write, the write is taken back if what was written still lies where it was, in a page that is
+//! the same one to the kernel.
 
 use crate::address::{Gpa, Gva};
 use crate::fault::Fault;
 use crate::guest::GuestError;
+use crate::kernel::PageFacts;
 use crate::memory::{GuestMemory, MemoryError, WORD};
-use crate::process::{self, ProcessError};
-use crate::site::{Site, SiteError, Verdict};
-use crate::victim::VictimMemory;
+use crate::process::ProcessError;
+use crate::site::{Allow, Site, SiteError, Space, Verdict};
+use crate::vmm::{Pause, VmError};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use std::ops::Range;
@@ -29,6 +35,9 @@ pub enum InjectError {
     /// The process ended, or runs another program now.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The VM cannot be stopped or started again.
+    #[error(transparent)]
+    Vm(#[from] VmError),
     /// The guest stands still.
     #[error(
         "the guest's clock stands still: it is paused, was reset, or its VM has ended; nothing was written; let it run, or --force writes all the same"
@@ -39,7 +48,7 @@ pub enum InjectError {
     MovedBefore(Gva),
     /// Its page moved after the write.
     #[error(
-        "the page of {gva} moved while it was written: {after} was written over {before} at guest-physical {gpa}, and may not have reached the victim"
+        "the page of {gva} moved while it was written: {after} was written over {before} at guest-physical {gpa}, and {}; try again", what_became(*.restored)
     )]
     MovedAfter {
         /// The address.
@@ -50,10 +59,19 @@ pub enum InjectError {
         before: String,
         /// The bytes that were written.
         after: String,
+        /// Whether the bytes that were there are there again.
+        restored: bool,
     },
     /// The victim writes the word faster than it can be exchanged.
     #[error("the bytes at guest-physical {0} change too fast to be replaced; {1} were written")]
     Contended(Gpa, usize),
+}
+
+fn what_became(restored: bool) -> &'static str {
+    match restored {
+        true => "taken back there: the victim has not seen it",
+        false => "may not have reached the victim",
+    }
 }
 
 /// What is to be done.
@@ -71,10 +89,25 @@ pub struct Injection<'a> {
     pub fault: Fault,
     /// The seed that drew it, if one did.
     pub seed: Option<u64>,
-    /// Whether the page must be the victim's own.
-    pub verdict: Verdict,
+    /// How the place was drawn, if it was.
+    pub drawn: Option<Drawn>,
+    /// Which pages may be written.
+    pub allow: Allow,
+    /// How the VM is stopped meanwhile, if it is.
+    pub pause: Option<Pause<'a>>,
     /// All but the write.
     pub dry_run: bool,
+}
+
+/// How a place was drawn from many.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Drawn {
+    /// What it was drawn from.
+    pub region: String,
+    /// How many bytes of that were in RAM, each as likely as the others.
+    pub sampled_from: u64,
+    /// How likely this one was.
+    pub probability: f64,
 }
 
 /// The record of an injection.
@@ -111,12 +144,27 @@ pub struct Receipt {
     pub overwritten: bool,
     /// Whether all bytes changed at one instant.
     pub atomic: bool,
-    /// The seed that drew the fault.
+    /// The seed that drew the fault, or the place.
     pub seed: Option<u64>,
+    /// How the place was drawn.
+    #[serde(flatten)]
+    pub drawn: Option<Drawn>,
+    /// Whose its page is.
+    pub verdict: Verdict,
+    /// Whether what is there is run by something that need not see it change.
+    #[serde(skip_serializing_if = "is_false")]
+    pub effect_unproven: bool,
+    /// Whether the VM was stopped meanwhile.
+    #[serde(skip_serializing_if = "is_false")]
+    pub paused: bool,
     /// When, in RFC 3339.
     pub time: String,
     /// When, on the host's monotonic clock.
     pub monotonic_ns: u64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -140,36 +188,77 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Makes one injection.
-pub fn inject(victim: &VictimMemory, order: &Injection) -> Result<Receipt, InjectError> {
-    let size = order.fault.size() as u64;
-    let locate = || Site::locate(victim, order.gva, size, order.verdict);
-    let site = locate()?;
-    let memory = victim.guest.memory();
+pub fn inject(space: Space, order: &Injection) -> Result<Receipt, InjectError> {
+    let site = locate(space, order, order.allow)?;
+    let memory = space.guest().memory();
     if order.dry_run {
         let before = read(memory, &site)?;
         let after = order.fault.apply(&before);
-        return Ok(receipt(victim, order, &site, Exchanged { before, after }, None));
+        return Ok(receipt(space, order, &site, Exchanged { before, after }, None));
     }
     // What a kernel that is gone left in RAM proves itself just as well.
-    if order.verdict == Verdict::Required && !victim.guest.runs() {
+    if order.allow == Allow::Own && !space.guest().runs() {
         return Err(InjectError::StandsStill);
     }
+    let paused = order.pause.map(Pause::begin).transpose()?;
+    let done = revalidate(space, order, &site).and_then(|()| write(space, order, &site));
+    paused.map_or(Ok(()), |paused| paused.resume())?;
+    done
+}
+
+fn locate(space: Space, order: &Injection, allow: Allow) -> Result<Site, SiteError> {
+    let located = Site::locate(space, order.gva, order.fault.size() as u64, allow);
+    located.map_err(|error| error.with_sharers(space))
+}
+
+/// An error unless all still is as it was when the site was located.
+fn revalidate(space: Space, order: &Injection, site: &Site) -> Result<(), InjectError> {
     // First, for the rest is read through what was mapped.
-    victim.guest.ram_still_there()?;
-    process::still_runs(victim.guest, &victim.task)?;
-    if locate().ok().as_ref() != Some(&site) {
-        return Err(InjectError::MovedBefore(order.gva));
+    space.guest().ram_still_there()?;
+    space.still_there()?;
+    match locate(space, order, order.allow).is_ok_and(|now| now == *site) {
+        true => Ok(()),
+        false => Err(InjectError::MovedBefore(order.gva)),
     }
-    let exchanged = exchange(memory, &site, &order.fault)?;
-    let read_back = read(memory, &site)?;
-    let receipt = receipt(victim, order, &site, exchanged, Some(read_back));
-    let moved = victim.guest.ram_still_there().is_err();
-    if moved || locate().ok().as_ref() != Some(&site) {
-        let (before, after) = (hex(&receipt.before), hex(&receipt.after));
-        let (gva, gpa) = (order.gva, Gpa(receipt.gpa));
-        return Err(InjectError::MovedAfter { gva, gpa, before, after });
+}
+
+fn write(space: Space, order: &Injection, site: &Site) -> Result<Receipt, InjectError> {
+    let (guest, memory) = (space.guest(), space.guest().memory());
+    let owners = owners(space, site);
+    let exchanged = exchange(memory, site, &order.fault)?;
+    let read_back = read(memory, site)?;
+    let receipt = receipt(space, order, site, exchanged, Some(read_back));
+    let now = locate(space, order, Allow::Any);
+    if guest.ram_still_there().is_ok() && now.is_ok_and(|now| now.same_place(site)) {
+        return Ok(receipt);
     }
-    Ok(receipt)
+    let same = owners.is_some() && owners == self::owners(space, site);
+    let restored = same && restore(memory, site, &receipt);
+    let (before, after) = (hex(&receipt.before), hex(&receipt.after));
+    let (gva, gpa) = (order.gva, Gpa(receipt.gpa));
+    Err(InjectError::MovedAfter { gva, gpa, before, after, restored })
+}
+
+/// What the kernel says of each page of `site`; `None` where it does not, or a page is free.
+fn owners(space: Space, site: &Site) -> Option<Vec<PageFacts>> {
+    let (kernel, memory) = (space.guest().kernel(), space.guest().memory());
+    let facts = site.pieces().map(|piece| kernel.page(memory, piece.gpa).ok()?);
+    facts.map(|facts| facts.filter(|facts| !facts.free)).collect()
+}
+
+/// Puts back what `receipt` says was there, wherever what was written still is. Tells whether it
+/// was everywhere.
+fn restore(memory: &dyn GuestMemory, site: &Site, receipt: &Receipt) -> bool {
+    let mut done = 0;
+    let mut all = true;
+    for word in words(site) {
+        let part = done..done + word.bytes.len();
+        done = part.end;
+        let (before, after) = (&receipt.before[part.clone()], &receipt.after[part]);
+        let put = |now: &[u8]| if now == after { before.to_vec() } else { now.to_vec() };
+        all &= word.exchange(memory, 0, put).is_ok_and(|found| found == after);
+    }
+    all
 }
 
 /// What was replaced by what.
@@ -261,7 +350,7 @@ pub fn read(memory: &dyn GuestMemory, site: &Site) -> Result<Vec<u8>, MemoryErro
 }
 
 fn receipt(
-    victim: &VictimMemory,
+    space: Space,
     order: &Injection,
     site: &Site,
     exchanged: Exchanged,
@@ -269,10 +358,11 @@ fn receipt(
 ) -> Receipt {
     let now = clock_gettime(ClockId::Monotonic);
     let Exchanged { before, after } = exchanged;
+    let guest = space.guest();
     Receipt {
         pid: order.pid,
-        victim_pid: victim.task.pid,
-        comm: victim.task.comm.clone(),
+        victim_pid: space.pid(),
+        comm: space.name().to_owned(),
         symbol: order.symbol.to_owned(),
         offset: order.offset,
         gva: order.gva.0,
@@ -282,8 +372,13 @@ fn receipt(
         before,
         after,
         read_back,
-        atomic: words(site).len() == 1 && victim.guest.memory().atomic(site.start().gpa),
+        atomic: order.pause.is_some()
+            || words(site).len() == 1 && guest.memory().atomic(site.start().gpa),
         seed: order.seed,
+        drawn: order.drawn.clone(),
+        verdict: site.verdict(),
+        effect_unproven: site.code() && guest.runs_natively() != Some(true),
+        paused: order.pause.is_some() && !order.dry_run,
         time: jiff::Timestamp::now().to_string(),
         monotonic_ns: now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64,
     }
@@ -304,7 +399,13 @@ mod tests {
     }
 
     fn site(pieces: &[(u64, u64)]) -> Site {
-        let piece = |&(gpa, length)| Piece { gva: Gva(gpa), gpa: Gpa(gpa), length };
+        let piece = |&(gpa, length)| Piece {
+            gva: Gva(gpa),
+            gpa: Gpa(gpa),
+            length,
+            verdict: Verdict::Anonymous,
+            code: false,
+        };
         Site::of_pieces(piece(&pieces[0]), pieces[1..].iter().map(piece).collect())
     }
 

@@ -1,11 +1,13 @@
 //! Page tables: each architecture is a table of facts, and one walker serves them all.
 
+mod pages;
 mod virtual_memory;
 mod walk;
 pub mod x86_64;
 
+pub use pages::MappedPage;
 pub use virtual_memory::VirtualMemory;
-pub use walk::{Absence, AddressSpace, PageWalk, TranslateError};
+pub use walk::{Absence, AddressSpace, PageWalk, Step, TranslateError};
 
 use crate::address::Gpa;
 
@@ -37,6 +39,37 @@ pub struct PagingFormat {
     pub virtual_bits: u32,
     /// Reads an entry of the level whose pages are `1 << shift` bytes; `leaf` at the last level.
     pub decode: fn(entry: u64, shift: u32, leaf: bool) -> Entry,
-    /// Whether the entry lets programs write.
-    pub writable: fn(entry: u64) -> bool,
+    /// What the entry allows.
+    pub rights: fn(entry: u64) -> Rights,
+}
+
+/// What page-table entries allow; on the way to a page, every one of them must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Anything at all; a page that is there need not.
+    pub access: bool,
+    /// Writing.
+    pub write: bool,
+    /// Running what is there.
+    pub execute: bool,
+    /// All this to programs too, not to the kernel alone.
+    pub user: bool,
+}
+
+impl Rights {
+    const ALL: Self = Self { access: true, write: true, execute: true, user: true };
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            access: self.access && other.access,
+            write: self.write && other.write,
+            execute: self.execute && other.execute,
+            user: self.user && other.user,
+        }
+    }
+
+    /// Whether a program may write.
+    pub fn user_write(self) -> bool {
+        self.access && self.write && self.user
+    }
 }

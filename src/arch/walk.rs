@@ -1,6 +1,6 @@
 //! The one page-table walker.
 
-use super::{Entry, PagingFormat};
+use super::{Entry, PagingFormat, Rights};
 use crate::address::{Gpa, Gva};
 use crate::memory::{GuestMemory, MemoryError};
 use std::fmt;
@@ -13,8 +13,11 @@ const ENTRY: u64 = 8;
 pub enum Absence {
     /// The entry is zero: nobody has touched the page yet, or nothing is mapped there.
     NeverTouched,
-    /// The entry is a note of the kernel: the page is swapped out or on its way elsewhere.
-    NotResident,
+    /// The entry is a note of the kernel's: the page is swapped out, or on its way elsewhere.
+    Elsewhere {
+        /// Which area of swap; beyond those in use, another reason.
+        area: u8,
+    },
     /// The address is not one that the page tables can hold.
     NotCanonical,
 }
@@ -23,7 +26,7 @@ impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NeverTouched => "no page is there",
-            Self::NotResident => "its page is swapped out or migrating",
+            Self::Elsewhere { .. } => "its page is swapped out or migrating",
             Self::NotCanonical => "not a canonical address",
         })
     }
@@ -67,9 +70,29 @@ pub struct PageWalk {
     pub gpa: Gpa,
     /// Bytes from there to the end of the page.
     pub length: u64,
-    /// Whether every level lets programs write.
-    pub writable: bool,
+    /// Bytes of the page.
+    pub size: u64,
+    /// What every level allows.
+    pub rights: Rights,
     /// The entry that maps the page.
+    pub entry: u64,
+}
+
+impl PageWalk {
+    /// Where the page starts in guest-physical memory.
+    pub fn page(&self) -> Gpa {
+        self.gpa.align_down(self.size)
+    }
+}
+
+/// One level of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Pages of this level have `1 << shift` bytes.
+    pub shift: u32,
+    /// Where the entry lies.
+    pub at: Gpa,
+    /// The entry.
     pub entry: u64,
 }
 
@@ -86,20 +109,31 @@ impl AddressSpace {
     /// Walks the tables for `gva`. Each entry is one aligned 8-byte load, so it is never seen
     /// half written.
     pub fn walk(&self, memory: &dyn GuestMemory, gva: Gva) -> Result<PageWalk, TranslateError> {
+        self.trace(memory, gva, |_| ())
+    }
+
+    /// The same, and shows `each` level.
+    pub fn trace(
+        &self,
+        memory: &dyn GuestMemory,
+        gva: Gva,
+        mut each: impl FnMut(Step),
+    ) -> Result<PageWalk, TranslateError> {
         let not_mapped = |why| TranslateError::NotMapped { gva, why };
         if !self.canonical(gva) {
             return Err(not_mapped(Absence::NotCanonical));
         }
         let mut table = self.root;
-        let mut writable = true;
+        let mut rights = Rights::ALL;
         for &shift in self.format.index_shifts {
             let at = table.checked_add(ENTRY * self.index(gva, shift));
             let at = at.ok_or(not_mapped(Absence::NotCanonical))?;
             let entry = memory.load(at).map_err(|source| TranslateError::Memory { gva, source })?;
-            writable &= (self.format.writable)(entry);
+            each(Step { shift, at, entry });
+            rights = rights.and((self.format.rights)(entry));
             match (self.format.decode)(entry, shift, self.is_last(shift)) {
                 Entry::Table(next) => table = next,
-                Entry::Page(page) => return in_page(memory, gva, page, shift, writable, entry),
+                Entry::Page(page) => return in_page(memory, gva, page, shift, rights, entry),
                 Entry::Absent(why) => return Err(not_mapped(why)),
                 Entry::Malformed => return Err(TranslateError::Malformed { gva, at, entry }),
             }
@@ -107,11 +141,11 @@ impl AddressSpace {
         Err(not_mapped(Absence::NotCanonical))
     }
 
-    fn is_last(&self, shift: u32) -> bool {
+    pub(super) fn is_last(&self, shift: u32) -> bool {
         self.format.index_shifts.last() == Some(&shift)
     }
 
-    fn index(&self, gva: Gva, shift: u32) -> u64 {
+    pub(super) fn index(&self, gva: Gva, shift: u32) -> u64 {
         gva.0 >> shift & ((1 << self.format.index_bits) - 1)
     }
 
@@ -128,7 +162,7 @@ fn in_page(
     gva: Gva,
     page: Gpa,
     shift: u32,
-    writable: bool,
+    rights: Rights,
     entry: u64,
 ) -> Result<PageWalk, TranslateError> {
     let size = 1u64 << shift;
@@ -137,5 +171,5 @@ fn in_page(
     let gpa = Gpa(page.0 + into);
     let in_ram = memory.regions().locate(gpa, 1);
     in_ram.map_err(|source| TranslateError::Memory { gva, source })?;
-    Ok(PageWalk { gpa, length: size - into, writable, entry })
+    Ok(PageWalk { gpa, length: size - into, size, rights, entry })
 }

@@ -1,7 +1,7 @@
 //! x86-64: four or five levels, pages of 4 KiB, 2 MiB and 1 GiB (Intel SDM volume 3, chapter 4),
 //! and what Linux puts into entries that the hardware ignores.
 
-use super::{Absence, Entry, PagingFormat};
+use super::{Absence, Entry, PagingFormat, Rights};
 use crate::address::{Gpa, Gva};
 
 /// Where Linux has the GiB that holds its kernel (`__START_KERNEL_map`).
@@ -20,6 +20,11 @@ const PROT_NONE: u64 = 1 << 8;
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// The highest bit of a frame.
 const INVERTED: u64 = 1 << 51;
+/// What is there may not be run.
+const NO_EXECUTE: u64 = 1 << 63;
+/// A swap entry holds which area of swap in its highest 5 bits (arch/x86/include/asm/pgtable_64.h,
+/// since 4.18).
+const SWAP_AREA_SHIFT: u32 = 59;
 /// In a large entry bit 12 is PAT, not part of the frame.
 const LARGE_PAT: u64 = 1 << 12;
 /// The largest page is 1 GiB; entries of higher levels are always tables.
@@ -33,7 +38,7 @@ pub static FOUR_LEVELS: PagingFormat = PagingFormat {
     index_bits: 9,
     virtual_bits: 48,
     decode,
-    writable,
+    rights,
 };
 
 /// Five levels (CR4.LA57), 57-bit addresses.
@@ -44,7 +49,7 @@ pub static FIVE_LEVELS: PagingFormat = PagingFormat {
     index_bits: 9,
     virtual_bits: 57,
     decode,
-    writable,
+    rights,
 };
 
 fn decode(entry: u64, shift: u32, leaf: bool) -> Entry {
@@ -76,16 +81,20 @@ fn decode_non_present(entry: u64, shift: u32, leaf: bool) -> Entry {
         return Entry::Absent(Absence::NeverTouched);
     }
     if entry & PROT_NONE == 0 || !(leaf || entry & LARGE != 0) {
-        return Entry::Absent(Absence::NotResident);
+        return Entry::Absent(Absence::Elsewhere { area: (entry >> SWAP_AREA_SHIFT) as u8 });
     }
     let frame = if entry & INVERTED == 0 { entry } else { !entry } & FRAME;
     if leaf { Entry::Page(Gpa(frame)) } else { large_page(frame & !LARGE_PAT, shift) }
 }
 
-/// A program may write if every level says so; PROT_NONE pages and kernel pages it may not.
-fn writable(entry: u64) -> bool {
-    let needed = PRESENT | WRITABLE | USER;
-    entry & needed == needed
+/// PROT_NONE pages nobody may touch.
+fn rights(entry: u64) -> Rights {
+    Rights {
+        access: entry & PRESENT != 0,
+        write: entry & WRITABLE != 0,
+        execute: entry & NO_EXECUTE == 0,
+        user: entry & USER != 0,
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +123,7 @@ mod tests {
         assert_eq!(decode(entry, 12, true), Entry::Page(Gpa(0x1234_5000)));
         let large = (!0x4020_0000 & FRAME) | PROT_NONE | LARGE;
         assert_eq!(decode(large, 21, false), Entry::Page(Gpa(0x4020_0000)));
-        assert!(!writable(entry | WRITABLE | USER));
+        assert!(!rights(entry | WRITABLE | USER).user_write());
     }
 
     #[test]
@@ -127,6 +136,8 @@ mod tests {
     #[test]
     fn absent_pages_are_told_apart() {
         assert_eq!(decode(0, 12, true), Entry::Absent(Absence::NeverTouched));
-        assert_eq!(decode(!0 << 20 & !LARGE, 12, true), Entry::Absent(Absence::NotResident));
+        let elsewhere = |area| Entry::Absent(Absence::Elsewhere { area });
+        assert_eq!(decode(!0 << 20 & !LARGE & !(31 << SWAP_AREA_SHIFT), 12, true), elsewhere(0));
+        assert_eq!(decode(30 << SWAP_AREA_SHIFT | 0x1234_000e, 12, true), elsewhere(30));
     }
 }

@@ -6,6 +6,7 @@ use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::process::{ProcessError, ProcessTree, Task, executable, still_runs, tasks};
 use crate::site::{Place, SiteError, Target, TargetError};
+use crate::types::Typed;
 use crate::victim::{Files, Victim, VictimError, VictimMemory};
 use anyhow::Context;
 use std::time::Duration;
@@ -166,6 +167,14 @@ impl Choice {
             _ => Err(ProcessError::SeveralChildren { pid: self.pid, children }.into()),
         }
     }
+}
+
+/// The type of what is at `place`. Of a symbol it is not needed, and many programs tell none.
+pub fn type_of(victim: &Victim, place: &Place) -> Option<Typed> {
+    place.typed(victim).unwrap_or_else(|error| {
+        log::debug!("no type: {error}");
+        None
+    })
 }
 
 /// What is looked for, and where.

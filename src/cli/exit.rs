@@ -7,7 +7,7 @@ use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
-use crate::site::{SiteError, TargetError};
+use crate::site::{RegionError, SiteError, TargetError};
 use crate::symbols::SymbolError;
 use crate::types::ValueError;
 use crate::victim::VictimError;
@@ -107,16 +107,20 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     } else if let Some(error) = cause.downcast_ref() {
         Some(inject(error))
     } else if let Some(error) = cause.downcast_ref() {
+        Some(site(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(region(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(vm(error))
+    } else if let Some(error) = cause.downcast_ref() {
         Some(target(error))
     } else if cause.is::<ValueError>() {
         Some(USAGE)
-    } else if cause.is::<SiteError>() {
-        Some(REFUSED)
     } else if cause.is::<KernelError>() {
         Some(KERNEL)
     } else if cause.is::<SymbolError>() {
         Some(SYMBOL)
-    } else if cause.is::<MemoryError>() || cause.is::<VmError>() || cause.is::<NoMemory>() {
+    } else if cause.is::<MemoryError>() || cause.is::<NoMemory>() {
         Some(RAM)
     } else if cause.is::<NoVm>() {
         Some(PROCESS)
@@ -157,9 +161,34 @@ fn victim(error: &VictimError) -> u8 {
     }
 }
 
+fn site(error: &SiteError) -> u8 {
+    match error {
+        SiteError::Kernel(_) => KERNEL,
+        SiteError::Process(error) => process(error),
+        _ => REFUSED,
+    }
+}
+
+fn region(error: &RegionError) -> u8 {
+    match error {
+        RegionError::Kernel(_) => KERNEL,
+        RegionError::Victim(error) => victim(error),
+        RegionError::Empty { .. } => REFUSED,
+    }
+}
+
+fn vm(error: &VmError) -> u8 {
+    match error {
+        VmError::NoSocket(_) | VmError::NoneToPause => USAGE,
+        _ => RAM,
+    }
+}
+
 fn target(error: &TargetError) -> u8 {
     match error {
         TargetError::Victim(error) => victim(error),
+        TargetError::Process(error) => process(error),
+        TargetError::Kernel(_) => KERNEL,
         TargetError::Region(_) => USAGE,
         error if error.is_of_memory() => REFUSED,
         _ => SYMBOL,
@@ -168,7 +197,9 @@ fn target(error: &TargetError) -> u8 {
 
 fn inject(error: &InjectError) -> u8 {
     match error {
-        InjectError::Site(_) | InjectError::StandsStill => REFUSED,
+        InjectError::StandsStill => REFUSED,
+        InjectError::Site(error) => site(error),
+        InjectError::Vm(error) => vm(error),
         InjectError::Process(error) => process(error),
         InjectError::Memory(_) => RAM,
         InjectError::Guest(error) => guest(error),

@@ -12,15 +12,15 @@
 
 use super::choice::Choice;
 use super::error::UsageError;
-use super::inject::{Order, inject_into};
+use super::inject::{Order, Value, inject_into};
 use super::list::{self, ListArgs};
 use super::number;
+use super::wait::WaitArgs;
 use super::{CommandLine, GuestArgs, OutputArgs};
-use crate::fault::{Fault, bytes_of};
 use crate::guest::Guest;
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, tasks};
-use crate::site::Verdict;
+use crate::site::Allow;
 use crate::victim::{Files, Victim, VictimMemory, told_child};
 use clap::{Args, Parser};
 use std::path::{Path, PathBuf};
@@ -148,15 +148,19 @@ fn run(
     guest_args: &GuestArgs,
     json: bool,
 ) -> anyhow::Result<()> {
-    let size = number::num_bytes(args.num_bytes)?;
+    let (size, value) = (number::num_bytes(args.num_bytes)?, args.value.to_string());
     let order = Order {
         symbol: args.symbol,
         offset: number::offset(args.offset)?,
-        fault: Fault::Set(bytes_of(args.value, size)?),
+        value: Value::Given(&value),
+        size: Some(size),
         seed: None,
-        verdict: if more.force { Verdict::Waived } else { Verdict::Required },
+        wait: WaitArgs::default(),
+        pause: false,
+        allow: if more.force { Allow::Any } else { Allow::Own },
         dry_run: more.dry_run,
     };
+    order.check()?;
     let guest = guest_args.open(if more.dry_run { Access::Read } else { Access::Write })?;
     let choice = Choice {
         pid: args.wrapper,

@@ -33,7 +33,7 @@ struct Row {
 
 pub fn run(args: &MapsArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     let guest = guest_args.open(Access::Read)?;
-    let choice = args.process.choice(guest_args);
+    let choice = args.process.choice(guest_args)?;
     let shown = choice.with_memory(&guest, |memory| Ok(memory.shown()?))?;
     if json {
         return output::json(&shown.into_iter().map(row).collect::<Vec<_>>());

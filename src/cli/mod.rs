@@ -5,6 +5,8 @@ mod choice;
 mod config;
 mod error;
 mod exit;
+mod explain;
+mod guard;
 mod guest_args;
 mod guests;
 mod inject;
@@ -21,7 +23,9 @@ mod steps;
 mod symbols;
 mod targets;
 mod victim_args;
+mod wait;
 
+use crate::vmm;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use guest_args::GuestArgs;
 use kmem::Kmem;
@@ -60,6 +64,7 @@ enum Command {
     List(list::ListArgs),
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
+    Explain(explain::ExplainArgs),
     Symbols(symbols::SymbolsArgs),
     Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
@@ -69,6 +74,8 @@ enum Command {
     Targets(targets::TargetsArgs),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
+    #[command(name = vmm::GUARD, hide = true)]
+    ResumeGuard(guard::GuardArgs),
 }
 
 /// The paper's name for the program: under it, the program takes the paper's command lines.
@@ -141,7 +148,8 @@ fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
 
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
-        let none = matches!(self.command, Command::Shell(_) | Command::Targets(_));
+        use Command as C;
+        let none = matches!(self.command, C::Shell(_) | C::Targets(_) | C::ResumeGuard(_));
         (!none).then_some(&self.guest)
     }
 
@@ -159,6 +167,7 @@ impl CommandLine for Cli {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
+            Command::Explain(args) => explain::run(args, guest, json),
             Command::Symbols(args) => symbols::run(args, guest, json),
             Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
@@ -167,6 +176,7 @@ impl CommandLine for Cli {
             Command::Cache(args) => cache::run(args, json),
             Command::Targets(_) => targets::run(),
             Command::Shell(command) => shell::run(command, Self::command()),
+            Command::ResumeGuard(args) => guard::run(args),
         }
     }
 }

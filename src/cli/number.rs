@@ -5,6 +5,7 @@ use crate::address::Gpa;
 use crate::fault::Bounds;
 use crate::memory::{Region, RegionMap};
 use crate::vmm::{Layout, PALACIOS_LIST, RamLayout, VmTarget};
+use std::time::Duration;
 
 /// A whole number, decimal or 0x, with an optional sign.
 pub fn parse(text: &str) -> Result<i128, String> {
@@ -92,6 +93,12 @@ fn parse_region(text: &str) -> Result<Region, String> {
 /// An address or offset: a number, or a size as people write it.
 fn parse_place(text: &str) -> Result<u64, String> {
     parse_u64(text).or_else(|_| parse_size(text))
+}
+
+/// A time in seconds, such as 0.5.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| format!("'{text}' is no number of seconds"))
 }
 
 /// The bounds of a random value: LOW..HIGH, both included.

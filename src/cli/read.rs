@@ -1,15 +1,15 @@
 //! `vmfi read <WRAPPER_PID> <TARGET> [NUM_BYTES] [OFFSET]`: what is there now, by its type where
 //! that is known, or as so many bytes.
 
-use super::choice::Found;
+use super::choice::type_of;
 use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::{VictimArgs, at_offset};
+use super::victim_args::{self as words, VictimArgs, at_offset};
 use crate::inject::{self, hex};
 use crate::memory::Access;
-use crate::site::{Place, Site, Verdict};
+use crate::site::{Allow, Place, Site, Space, find_in_kernel};
 use crate::types::{Typed, TypesError, Value, value_of};
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -26,14 +26,14 @@ pub struct ReadArgs {
     victim: VictimArgs,
     /// What to read: a symbol, LIBRARY:SYMBOL, an address, or a path such as 'A->vals[17]'; see 'vmfi
     /// help targets'
-    #[arg(value_name = "TARGET")]
-    symbol: String,
+    #[arg(value_name = "TARGET", required_unless_present = "kernel")]
+    symbol: Option<String>,
     /// How many bytes [default: all that it has]
-    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
-    num_bytes: Option<i128>,
-    /// Bytes from there on, decimal or 0x; may be negative
-    #[arg(value_parser = number::parse, allow_hyphen_values = true, default_value = "0")]
-    offset: i128,
+    #[arg(allow_hyphen_values = true)]
+    num_bytes: Option<String>,
+    /// Bytes from there on, decimal or 0x; may be negative [default: 0]
+    #[arg(allow_hyphen_values = true)]
+    offset: Option<String>,
 }
 
 /// What was read.
@@ -44,38 +44,62 @@ struct Read {
     typed: Option<(String, Value)>,
 }
 
+/// What was asked for.
+struct Order<'a> {
+    target: &'a str,
+    size: Option<u64>,
+    offset: i64,
+}
+
 pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
-    let asked = args.num_bytes.map(size).transpose()?;
-    let offset = number::offset(args.offset)?;
+    let order = order(args)?;
+    let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(Access::Read)?;
-    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
-    let read = choice.with_victim(&guest, &files, &args.symbol, |found| {
-        let place = found.place()?;
-        // With a number of bytes, these are what was asked for.
-        let typed = if asked.is_none() { typed(found, place) } else { None };
-        let own = match &typed {
-            Some(typed) => typed.size()?.unwrap_or(place.size),
-            None => place.size,
-        };
-        let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
-        let gva = at_offset(&args.symbol, place.gva, offset)?;
-        let memory = &found.victim.memory;
-        let site = Site::locate(memory, gva, asked.unwrap_or(own), Verdict::Waived)?;
-        let bytes = inject::read(guest.memory(), &site)?;
-        let value = |typed: &Typed| value_of(&*typed.types, typed.id, &bytes);
-        let typed = typed.map(|typed| Ok::<_, TypesError>((typed.name()?, value(&typed)?)));
-        Ok(Read { typed: typed.transpose()?, site, bytes })
-    })?;
+    let read = match choice {
+        Some(choice) => {
+            choice.with_victim(&guest, &args.victim.files()?, order.target, |found| {
+                let place = found.place()?;
+                let typed = || type_of(&found.victim, place);
+                read(Space::Victim(&found.victim.memory), place, typed, &order)
+            })?
+        }
+        None => {
+            let place = find_in_kernel(&guest, order.target)?;
+            read(Space::Kernel(&guest), &place, || place.known_type(), &order)?
+        }
+    };
     if json { output::json(&document(&read)) } else { output::text(&line(&read)) }
 }
 
-/// The type of what is there. Of a symbol it is not needed, and many programs tell none.
-fn typed(found: &Found, place: &Place) -> Option<Typed> {
-    let typed = place.typed(&found.victim);
-    typed.unwrap_or_else(|error| {
-        log::debug!("no type: {error}");
-        None
+fn order(args: &ReadArgs) -> Result<Order<'_>, UsageError> {
+    let words = [&args.symbol, &args.num_bytes, &args.offset].map(Option::as_deref);
+    let [target, size, offset] = args.victim.words(words)?;
+    Ok(Order {
+        target: target.unwrap_or_default(),
+        size: words::optional("<NUM_BYTES>", size, number::parse)?.map(self::size).transpose()?,
+        offset: number::offset(words::optional("<OFFSET>", offset, number::parse)?.unwrap_or(0))?,
     })
+}
+
+fn read(
+    space: Space,
+    place: &Place,
+    typed: impl Fn() -> Option<Typed>,
+    order: &Order,
+) -> anyhow::Result<Read> {
+    // With a number of bytes, these are what was asked for.
+    let typed = if order.size.is_none() { typed() } else { None };
+    let own = match &typed {
+        Some(typed) => typed.size()?.unwrap_or(place.size),
+        None => place.size,
+    };
+    let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
+    let gva = at_offset(order.target, place.gva, order.offset)?;
+    let site = Site::locate(space, gva, order.size.unwrap_or(own), Allow::Any)?;
+    let bytes = inject::read(space.guest().memory(), &site)?;
+    let value = |typed: &Typed| value_of(&*typed.types, typed.id, &bytes);
+    let typed = typed.map(|typed| Ok::<_, TypesError>((typed.name()?, value(&typed)?)));
+    Ok(Read { typed: typed.transpose()?, site, bytes })
 }
 
 fn document(Read { site, bytes, typed }: &Read) -> Json {

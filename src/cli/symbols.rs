@@ -1,18 +1,20 @@
 //! `vmfi symbols <WRAPPER_PID> [PATTERN]`: the symbols of the victim's program, and then of its
-//! libraries, with where they are now. PATTERN is a part of the name, or with `*` and `?` all of it.
+//! libraries, with where they are now; `vmfi symbols --kernel [PATTERN]` those of the guest's kernel.
+//! PATTERN is a part of the name, or with `*` and `?` all of it.
 
 use super::guest_args::GuestArgs;
 use super::output;
 use super::victim_args::VictimArgs;
 use crate::address::Gva;
-use crate::kernel::sanitized;
+use crate::guest::Guest;
+use crate::kernel::{KernelError, KernelSymbol, sanitized};
 use crate::memory::Access;
 use crate::symbols::Listed;
 use crate::victim::{FileSymbols, Victim, VictimError, VictimMemory};
 use clap::Args;
 use serde::Serialize;
 
-/// List the symbols of the wrapper's child, and of its libraries
+/// List the symbols of the wrapper's child and of its libraries, or of the kernel
 #[derive(Args)]
 pub struct SymbolsArgs {
     #[command(flatten)]
@@ -31,13 +33,21 @@ struct Row {
 }
 
 pub fn run(args: &SymbolsArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
+    let [pattern] = args.victim.words([args.pattern.as_deref()])?;
+    // With --kernel the pattern stands where the process id would.
+    let pattern = pattern.unwrap_or_default();
+    let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(Access::Read)?;
-    let (choice, files) = (args.victim.process.choice(guest_args), args.victim.files()?);
-    let pattern = args.pattern.as_deref().unwrap_or_default();
-    let rows = choice.with_memory(&guest, |memory| {
-        let memory = VictimMemory::open(memory.guest, memory.task.clone())?;
-        Ok(rows(&Victim::open(memory, &files)?, pattern)?)
-    })?;
+    let rows = match choice {
+        Some(choice) => {
+            let files = args.victim.files()?;
+            choice.with_memory(&guest, |memory| {
+                let memory = VictimMemory::open(memory.guest, memory.task.clone())?;
+                Ok(rows(&Victim::open(memory, &files)?, pattern)?)
+            })?
+        }
+        None => of_kernel(&guest, pattern)?,
+    };
     if json {
         output::json(&rows)
     } else {
@@ -52,6 +62,19 @@ fn rows(victim: &Victim, pattern: &str) -> Result<Vec<Row>, VictimError> {
         rows.extend(wanted.map(|listed| row(path, bias, listed)));
     }
     Ok(rows)
+}
+
+fn of_kernel(guest: &Guest, pattern: &str) -> Result<Vec<Row>, KernelError> {
+    let all = guest.kernel().all_symbols(guest.memory())?;
+    let wanted = all.into_iter().filter(|symbol| fits(&symbol.name, pattern));
+    let row = |KernelSymbol { gva, letter, name }| Row {
+        name,
+        gva: Some(gva.to_string()),
+        size: 0,
+        kind: letter,
+        file: guest.kernel().release().to_owned(),
+    };
+    Ok(wanted.map(row).collect())
 }
 
 fn row(file: &str, bias: u64, listed: Listed) -> Row {
@@ -73,12 +96,15 @@ fn line(Row { name, gva, size, kind, file }: &Row) -> String {
 }
 
 fn is_wanted(listed: &Listed, pattern: &str) -> bool {
-    let whole = pattern.contains(['*', '?']);
-    let fits = |name: &String| match whole {
+    let mut names = [&listed.name].into_iter().chain(&listed.other_names);
+    names.any(|name| fits(name, pattern))
+}
+
+fn fits(name: &str, pattern: &str) -> bool {
+    match pattern.contains(['*', '?']) {
         true => matches(pattern.as_bytes(), name.as_bytes()),
         false => name.contains(pattern),
-    };
-    [&listed.name].into_iter().chain(&listed.other_names).any(fits)
+    }
 }
 
 /// Whether `name` is what `pattern` says, in which `*` stands for any text and `?` for a letter.

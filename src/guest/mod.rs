@@ -6,6 +6,7 @@ mod remembered;
 
 use ram::{Candidate, FoundRam, Keeper, LONGEST_STILL, Understood};
 
+use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::cache::{Cache, Shelf};
 use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols, Told};
@@ -131,8 +132,11 @@ pub enum GuestError {
 
 /// A guest whose memory is mapped and whose kernel is understood.
 pub struct Guest {
-    /// What its RAM lies in, for people.
+    /// What its RAM lies in, for people; and each of its sources.
     source: String,
+    sources: Vec<String>,
+    /// The file or device that it lies in, where it is one.
+    path: Option<PathBuf>,
     memory: Box<dyn GuestMemory>,
     layout: Layout,
     kernel: Kernel,
@@ -202,7 +206,10 @@ impl Guest {
         let layout = ram.keeper.named(layout, memory.regions());
         ram.accept(&layout, memory.regions())?;
         log::debug!("RAM: layout {layout}, proved by the kernel's resource tree");
-        Ok(Self { source: ram.source(), memory, layout, kernel, keeper: ram.keeper.clone() })
+        let (source, sources) = (ram.source(), ram.shown.clone());
+        let keeper = ram.keeper.clone();
+        let path = ram.sources.first().map(|source| source.path().to_owned());
+        Ok(Self { source, sources, path, memory, layout, kernel, keeper })
     }
 
     /// What was found out about it.
@@ -214,6 +221,12 @@ impl Guest {
     /// Guest-physical memory.
     pub fn memory(&self) -> &dyn GuestMemory {
         self.memory.as_ref()
+    }
+
+    /// Where `gpa` lies on the host: in which source, and how many bytes into it.
+    pub fn host_place(&self, gpa: Gpa) -> Option<(String, u64)> {
+        let (source, offset) = self.memory.regions().place(gpa)?;
+        Some((self.sources.get(source)?.clone(), offset))
     }
 
     /// How RAM is laid out, proved.
@@ -231,6 +244,18 @@ impl Guest {
     pub fn runs(&self) -> bool {
         let (kernel, memory) = (&self.kernel, self.memory());
         kernel.ticks || !kernel.has_clock(memory) || kernel.ticks_within(memory, LONGEST_STILL)
+    }
+
+    /// The VM that it runs in, where that is known.
+    pub fn vm(&self) -> Option<Arc<dyn Vm>> {
+        self.keeper.vm_of(self.path.as_deref())
+    }
+
+    /// Whether its code is run by the host's CPUs as it is, and not translated first by something
+    /// that need not see it change; `None` where nothing tells.
+    pub fn runs_natively(&self) -> Option<bool> {
+        let told = self.vm().and_then(|vm| vm.process().uses_kvm());
+        told.or_else(|| self.kernel.sees_hypervisor(self.memory()).then_some(true))
     }
 
     /// The kernel.

@@ -7,6 +7,7 @@ use crate::kernel::{self, Diagnosis, Kernel, KernelError, Told};
 use crate::memory::{self, GuestMemory, MemoryError, RamSource, RegionMap};
 use crate::vmm::{self, Layout, PalaciosRam, RamLayout, Vm, VmError};
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,15 @@ pub enum Keeper {
 impl Keeper {
     pub fn vm(&self) -> Option<&Arc<dyn Vm>> {
         if let Self::Vm(vm) = self { Some(vm) } else { None }
+    }
+
+    /// The VM, which may be known by nothing but the `file` that it has its RAM in.
+    pub fn vm_of(&self, file: Option<&Path>) -> Option<Arc<dyn Vm>> {
+        match self {
+            Self::Vm(vm) => Some(Arc::clone(vm)),
+            Self::Nobody => vmm::of_file(file?),
+            Self::Palacios(_) => None,
+        }
     }
 
     pub fn still_there(&self) -> Result<(), GuestError> {
@@ -65,7 +75,7 @@ pub type Understood = (Box<dyn GuestMemory>, Kernel);
 pub struct FoundRam {
     pub sources: Vec<RamSource>,
     /// What they are, for people.
-    shown: Vec<String>,
+    pub shown: Vec<String>,
     pub candidates: Vec<Candidate>,
     /// What the user or a list says of the layout.
     given: Option<Layout>,
@@ -158,11 +168,8 @@ impl FoundRam {
 
     /// How long the VM has run that this RAM is of, where that is known.
     fn vm_age(&self) -> Option<Duration> {
-        match (&self.keeper, self.sources.as_slice()) {
-            (Keeper::Vm(vm), _) => Some(vm.process().age()),
-            (Keeper::Nobody, [file]) => Some(vmm::of_file(file.path())?.process().age()),
-            _ => None,
-        }
+        let file = self.sources.first().map(RamSource::path);
+        Some(self.keeper.vm_of(file)?.process().age())
     }
 
     /// What `failed` comes to where the kernel that proves itself is an earlier guest's, and the

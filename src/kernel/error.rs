@@ -35,7 +35,7 @@ pub enum KernelError {
     Symbols(#[from] SymbolError),
     /// The kernel has no tables of its own.
     #[error(
-        "the guest's kernel has no symbol table of its own in RAM (CONFIG_KALLSYMS) to write a System.map from; take the one of its build, or of its -dbg package"
+        "the guest's kernel has no symbol table of its own in RAM (CONFIG_KALLSYMS): take the System.map of its build, or of its -dbg package"
     )]
     NoTables,
     /// RAM holds no Linux kernel.

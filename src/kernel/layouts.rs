@@ -38,6 +38,8 @@ pub struct Layouts {
     pub clock: Option<ClockLayout>,
     /// The page cache; none where the kernel keeps it otherwise than known.
     pub page_cache: Option<PageCacheLayout>,
+    /// What tells whose a page is; none where the source does not.
+    pub page: Option<PageLayout>,
     /// What /proc/PID/maps shows beside the mappings themselves.
     pub shown: ShownLayout,
 }
@@ -132,6 +134,27 @@ pub struct FlagLayout {
     pub flags: u64,
     /// The bit there.
     pub mask: u64,
+}
+
+/// `struct page`, of which there is one for each page of RAM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PageLayout {
+    /// Bytes of it.
+    pub size: u64,
+    /// `flags`.
+    pub flags: u64,
+    /// `mapping`: whose it is, and in its lowest bits what kind of owner that is.
+    pub mapping: u64,
+    /// `compound_head`, or `compound_info`: of which larger page it is a part.
+    pub head: u64,
+    /// `_mapcount`: how often it is mapped, less one; of a page of its own.
+    pub mapcount: u64,
+    /// `_refcount`: 0 where nobody has it.
+    pub refcount: u64,
+    /// The bit that the first of the pages has of which a larger one is made.
+    pub is_head: u64,
+    /// The bit that says that swap has a copy, which others may mean.
+    pub in_swap_cache: u64,
 }
 
 /// `struct task_struct`.
@@ -341,6 +364,7 @@ impl Layouts {
             },
             clock: clock(types).ok(),
             page_cache: page_cache(types).ok(),
+            page: page(types).ok(),
             shown: ShownLayout {
                 heap: heap(types).ok(),
                 inode: inode(types).ok(),
@@ -444,6 +468,21 @@ fn page_cache(types: &dyn TypeSource) -> Result<PageCacheLayout, TypesError> {
         // Folios since 5.16 (commit 7b230db3b8d3).
         page_index: either(at("folio", "index"), || at("page", "index"))?,
         uptodate: page_flag(types, "PG_uptodate").ok(),
+    })
+}
+
+fn page(types: &dyn TypeSource) -> Result<PageLayout, TypesError> {
+    let at = |path| types.member("page", path).map(|member| member.offset);
+    Ok(PageLayout {
+        size: types.member("page", WHOLE)?.size.max(1),
+        flags: at("flags")?,
+        mapping: at("mapping")?,
+        // A mask instead of a pointer in 7.x.
+        head: either(at("compound_info"), || at("compound_head"))?,
+        mapcount: at("_mapcount")?,
+        refcount: at("_refcount")?,
+        is_head: page_flag(types, "PG_head")?.mask,
+        in_swap_cache: page_flag(types, "PG_swapcache")?.mask,
     })
 }
 

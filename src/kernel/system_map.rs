@@ -47,7 +47,7 @@ impl Kernel {
     }
 
     /// Whether `symbols`, as they are now, are where this kernel has them.
-    fn agrees(&self, symbols: &Symbols) -> bool {
+    pub(super) fn agrees(&self, symbols: &Symbols) -> bool {
         let both = symbols.all().filter_map(|(name, at)| Some((at, self.symbol(name).ok()?)));
         let mut same = both.map(|(own, known)| own == known).peekable();
         same.peek().is_some() && same.all(|same| same)

@@ -5,6 +5,7 @@ use super::{Accel, Initramfs, LabError, host};
 use flate2::read::GzDecoder;
 use memchr::memmem;
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 const QEMU: &str = "qemu-system-x86_64";
 const QMP: &str = "qmp";
+const DISK: &str = "disk";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Begins the line that tells how a command ended.
 const STATUS: &str = "vmfi-lab-end ";
@@ -74,6 +76,8 @@ pub struct Setup {
     pub earlier_ram: Option<PathBuf>,
     /// A file that the guest sees as the memory of a PCI device (1af4:1110), and its MiB.
     pub shared: Option<(PathBuf, u64)>,
+    /// MiB of an empty disk, /dev/nvme0n1 in the guest: Debian's kernels need no module for that.
+    pub disk_mib: Option<u64>,
 }
 
 impl Setup {
@@ -92,6 +96,7 @@ impl Setup {
             outlives_us: false,
             earlier_ram: None,
             shared: None,
+            disk_mib: None,
         }
     }
 }
@@ -141,6 +146,11 @@ impl LabGuest {
         if let Some(earlier) = &setup.earlier_ram {
             let copied = std::fs::copy(earlier, folder.path().join("ram"));
             copied.map_err(host("cannot copy the earlier guest's RAM"))?;
+        }
+        if let Some(mib) = setup.disk_mib {
+            let disk = File::create(folder.path().join(DISK));
+            let made = disk.and_then(|disk| disk.set_len(mib << 20));
+            made.map_err(host("cannot make the guest's disk"))?;
         }
         let mut qemu = command(setup, folder.path(), accel)
             .stdin(Stdio::piped())
@@ -345,6 +355,12 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
             .arg("-object")
             .arg(format!("memory-backend-file,id=shared,size={mib}M,mem-path={file},share=on"))
             .args(["-device", "ivshmem-plain,memdev=shared"]);
+    }
+    if setup.disk_mib.is_some() {
+        let disk = folder.join(DISK);
+        command
+            .args(["-drive", &format!("if=none,id=disk,format=raw,file={}", disk.display())])
+            .args(["-device", "nvme,drive=disk,serial=disk"]);
     }
     command
 }

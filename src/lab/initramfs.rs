@@ -11,7 +11,8 @@ const EXECUTABLE: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
 
 /// Mounts what a program expects, runs the given lines, then serves commands from the console:
-/// each line is run, and the line after its output gives its status.
+/// each line is run, and the line after its output gives its status. A shell of which a child ends
+/// while it reads forgets the part of the line that it has: so another one reads, which has none.
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -20,13 +21,13 @@ mount -t devtmpfs dev /dev
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty raw -echo
 ";
-const SERVE: &str = "
+const SERVE: &str = r#"
 echo vmfi-lab-ready
-while IFS= read -r line; do
-    eval \"$line\" </dev/null
-    echo \"vmfi-lab-end $?\"
+while line=$(IFS= read -r line && printf '%s' "$line"); do
+    eval "$line" </dev/null
+    echo "vmfi-lab-end $?"
 done
-";
+"#;
 
 /// The files of a guest.
 #[derive(Clone, Debug)]

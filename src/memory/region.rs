@@ -95,6 +95,12 @@ impl RegionMap {
         Self(own.map(|region| Region { source: 0, ..*region }).collect())
     }
 
+    /// Which source holds `gpa`, and where in it; `None` where that is no RAM.
+    pub fn place(&self, gpa: Gpa) -> Option<(usize, u64)> {
+        let region = self.0.iter().find(|region| (region.gpa..region.end()).contains(&gpa))?;
+        Some((region.source, region.offset + (gpa.0 - region.gpa.0)))
+    }
+
     /// Bytes that the only source must have for every region to lie in it.
     pub fn source_length(&self) -> u64 {
         let ends = self.0.iter().map(|region| region.offset + region.length);

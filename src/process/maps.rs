@@ -11,6 +11,8 @@ const VM_WRITE: u64 = 0x2;
 const VM_EXEC: u64 = 0x4;
 /// Whether it may ever be shared: what /proc/PID/maps calls shared.
 const VM_MAYSHARE: u64 = 0x80;
+/// What is mapped there need not be RAM: `VM_PFNMAP` and `VM_IO`.
+const VM_DEVICE: u64 = 0x4400;
 /// Mappings that are looked at: vm.max_map_count is 65530 unless raised.
 const LIMIT: usize = 1 << 20;
 /// A tree of 4 Gi mappings is not as deep.
@@ -38,6 +40,8 @@ pub struct Mapping {
     pub executable: bool,
     /// Whether what is written there is seen by all who map it.
     pub shared: bool,
+    /// Whether it is a device's memory, or the kernel's own.
+    pub device: bool,
     /// Where in the file it starts, in bytes; 0 where there is none.
     pub file_offset: u64,
     /// The `struct file` that is mapped, if one is.
@@ -95,6 +99,7 @@ pub fn mapping(guest: &Guest, area: Gva) -> Result<Mapping, KernelError> {
         writable: flags & VM_WRITE != 0,
         executable: flags & VM_EXEC != 0,
         shared: flags & VM_MAYSHARE != 0,
+        device: flags & VM_DEVICE != 0,
         // Without a file this tells pages apart where mappings are moved.
         file_offset: if file.0 == 0 { 0 } else { word(layout.page_offset)?.0.wrapping_mul(PAGE) },
         file: (file.0 != 0).then_some(file),

@@ -3,6 +3,9 @@
 
 use super::Region;
 use crate::address::Gva;
+use crate::kernel::KernelError;
+use crate::process::ProcessError;
+use crate::symbols::SymbolError;
 use crate::types::{Expression, PathError, Root, Start, TypeId, Typed, Types, TypesError};
 use crate::victim::{self, Victim, VictimError};
 
@@ -15,6 +18,15 @@ pub enum TargetError {
     /// No such symbol, or nothing tells its type.
     #[error(transparent)]
     Victim(#[from] VictimError),
+    /// No such symbol of the kernel.
+    #[error(transparent)]
+    Symbol(#[from] SymbolError),
+    /// The kernel's symbols or types are not to be had.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No such process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// The path leads nowhere.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -106,6 +118,16 @@ impl Target {
         Place::of_symbol(victim, text, &ways[chosen], symbol).map(Self::Place)
     }
 
+    /// The region that `text` is sure to name.
+    pub fn region(text: &str) -> Option<Region> {
+        text.strip_prefix(REGION)?.parse().ok()
+    }
+
+    /// Whether `text` names a region unless the victim has such a symbol.
+    pub fn may_be_region(text: &str) -> bool {
+        text.strip_prefix(REGION).unwrap_or(text).parse::<Region>().is_ok()
+    }
+
     /// The place; an error for a region.
     pub fn place(&self) -> Result<&Place, TargetError> {
         match self {
@@ -115,7 +137,8 @@ impl Target {
     }
 }
 
-fn address<'w, 't>(way: &'w Expression<'t>) -> Option<(&'w Expression<'t>, Gva)> {
+/// The address that `way` starts at, if it does at one.
+pub(super) fn address<'w, 't>(way: &'w Expression<'t>) -> Option<(&'w Expression<'t>, Gva)> {
     match way.root {
         Root::Address(gva) => Some((way, gva)),
         Root::Symbol(_) => None,
@@ -138,13 +161,29 @@ fn region(victim: &Victim, text: &str) -> Result<Option<Region>, TargetError> {
 }
 
 impl Place {
+    /// A place of which nothing but the address is known.
+    pub(super) fn untyped(gva: Gva) -> Self {
+        Self { gva, size: 0, of_program: true, kind: Kind::Untyped }
+    }
+
+    /// A place whose type is known.
+    pub(super) fn of_type(gva: Gva, typed: Typed) -> Result<Self, TargetError> {
+        let size = typed.size()?.unwrap_or(0);
+        Ok(Self { size, kind: Kind::Typed(typed), ..Self::untyped(gva) })
+    }
+
+    /// The type of what is there, where the way to it told.
+    pub fn known_type(&self) -> Option<Typed> {
+        if let Kind::Typed(typed) = &self.kind { Some(typed.clone()) } else { None }
+    }
+
     fn of_address(
         victim: &Victim,
         text: &str,
         way: &Expression,
         gva: Gva,
     ) -> Result<Self, TargetError> {
-        let place = Self { gva, size: 0, of_program: true, kind: Kind::Untyped };
+        let place = Self::untyped(gva);
         if !way.is_typed() {
             return place.moved(text, way.offset);
         }
@@ -193,7 +232,7 @@ impl Place {
     }
 
     /// `offset` bytes on, where nothing tells of a type any more.
-    fn moved(self, text: &str, offset: i64) -> Result<Self, TargetError> {
+    pub(super) fn moved(self, text: &str, offset: i64) -> Result<Self, TargetError> {
         if offset == 0 {
             return Ok(self);
         }
@@ -215,7 +254,7 @@ impl Place {
 }
 
 /// The type that `way` says its root has.
-fn cast(types: &dyn Types, way: &Expression) -> Result<Option<TypeId>, TargetError> {
+pub(super) fn cast(types: &dyn Types, way: &Expression) -> Result<Option<TypeId>, TargetError> {
     let Some(cast) = &way.cast else { return Ok(None) };
     let found = types.named(cast.name)?;
     let id = found.ok_or_else(|| TargetError::NoType(cast.name.to_owned()))?;

@@ -14,9 +14,6 @@ const LONGEST: usize = 4096;
 /// has as many.
 const DEEPEST: u32 = 64;
 
-/// How the hash in an older Rust name starts: sixteen digits follow.
-const HASH: &str = "17h";
-
 /// A mangled name, made readable.
 pub struct Demangled {
     /// As one would say it: without parameters, return type, types of constants or hash.
@@ -31,19 +28,16 @@ pub fn demangle(raw: &str) -> Option<Demangled> {
     if !mangled || raw.len() > LONGEST {
         return None;
     }
-    if of_rust(raw) { rust(raw).or_else(|| cpp(raw)) } else { cpp(raw).or_else(|| rust(raw)) }
+    rust(raw).or_else(|| cpp(raw))
 }
 
-/// Whether `raw` is Rust's: its older names look like those of C++, but for the hash at their end.
-fn of_rust(raw: &str) -> bool {
-    raw.starts_with("_R") || raw.contains(HASH)
-}
-
+/// The older names of Rust are those of C++ with a hash: without one it is C++, where more names than
+/// those of the source have a meaning.
 fn rust(raw: &str) -> Option<Demangled> {
     let name = rustc_demangle::try_demangle(raw).ok()?;
     let short = bounded(|out| write!(out, "{name:#}"))?;
     let full = bounded(|out| write!(out, "{name}"))?;
-    Some(Demangled { short, full })
+    (raw.starts_with("_R") || short != full).then_some(Demangled { short, full })
 }
 
 fn cpp(raw: &str) -> Option<Demangled> {
@@ -102,6 +96,8 @@ mod tests {
             "app::table<4>::data",
             "app::table<(unsigned int)4>::data",
         );
+        let hidden = "app::(anonymous namespace)::hidden";
+        reads("_ZN3app12_GLOBAL__N_16hiddenE", hidden, hidden);
         // Which `run` the variable belongs to is part of its name.
         let of_function = "app::run(int, double)::count";
         reads("_ZZN3app3runEidE5count", of_function, of_function);

@@ -20,6 +20,21 @@ pub struct Loaded {
     segments: Vec<ProgramHeader>,
 }
 
+/// A segment of a program, where it is loaded.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// First address.
+    pub start: Gva,
+    /// First address past what the file has for it.
+    pub data_end: Gva,
+    /// First address past all of it.
+    pub end: Gva,
+    /// Whether the program may write there.
+    pub writable: bool,
+    /// Whether the program may run what is there.
+    pub executable: bool,
+}
+
 impl Loaded {
     /// Reads the header of the program in `memory`.
     pub fn read(memory: &VictimMemory) -> Result<Self, VictimError> {
@@ -49,6 +64,21 @@ impl Loaded {
             |&&(_, told, own): &&(_, Option<u64>, u64)| told.is_some_and(|told| told != own);
         let (name, told, own) = told.iter().find(differs)?;
         Some(format!("{name} is {:#x} there, and {own:#x} in the guest", told.unwrap_or_default()))
+    }
+
+    /// Its segments. Of one that does not fit into the address space there is nothing.
+    pub fn parts(&self) -> Vec<Part> {
+        let part = |segment: &ProgramHeader| {
+            let start = Gva(segment.p_vaddr).checked_add(self.bias)?;
+            Some(Part {
+                start,
+                data_end: start.checked_add(segment.p_filesz.min(segment.p_memsz))?,
+                end: start.checked_add(segment.p_memsz)?,
+                writable: segment.is_write(),
+                executable: segment.is_executable(),
+            })
+        };
+        self.segments.iter().filter_map(part).collect()
     }
 
     /// Whether the program, as linked, has room for `symbol`: what it may write lies in a segment

@@ -14,12 +14,12 @@ mod wrapper;
 
 pub use files::Files;
 pub use libraries::{FileSymbols, Place};
+pub use loaded::{Loaded, Part};
 pub use program::Program;
 pub use wrapper::told_child;
 
 use files::{Chosen, Lack};
 use libraries::Libraries;
-use loaded::Loaded;
 use object::Object;
 
 use crate::address::Gva;

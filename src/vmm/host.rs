@@ -18,6 +18,8 @@ pub const PROC: &str = "/proc";
 const MAPS_LIMIT: u64 = 4 << 20;
 /// Bytes of everything else; real command lines have some thousand.
 const LIMIT: u64 = 256 << 10;
+/// What a descriptor leads to that is a VM of KVM.
+const KVM_VM: &str = "anon_inode:kvm-vm";
 /// The most descriptors of a process that are looked at.
 const MOST_DESCRIPTORS: usize = 4096;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
@@ -73,6 +75,14 @@ impl HostProcess {
     pub fn shares(&self, known: &Metadata) -> bool {
         let of_file = |mapping: &Mapping| mapping.shared && mapping.file == FileId::of(known);
         self.mappings().is_ok_and(|mappings| mappings.iter().any(of_file))
+    }
+
+    /// Whether it runs a VM under KVM; `None` where its descriptors may not be looked at.
+    pub fn uses_kvm(&self) -> Option<bool> {
+        let descriptors = fs::read_dir(self.folder.join("fd")).ok()?.flatten();
+        let mut leads_to =
+            descriptors.take(MOST_DESCRIPTORS).map(|entry| fs::read_link(entry.path()));
+        Some(leads_to.any(|to| to.is_ok_and(|to| to == Path::new(KVM_VM))))
     }
 
     /// How it was started, word by word.

@@ -3,6 +3,7 @@
 mod host;
 mod layout;
 mod palacios;
+mod pause;
 mod placing;
 mod qemu;
 mod running;
@@ -11,6 +12,8 @@ mod vm;
 pub use host::{HostProcess, uptime as host_uptime};
 pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
+pub use pause::{GUARD, Pause, Paused, Stopped, guard};
 pub use placing::VmSource;
+pub use qemu::resume;
 pub use running::{VmTarget, find, of_file, only, running};
 pub use vm::{Vm, VmError, VmRam};

@@ -2,6 +2,7 @@
 
 use super::Layout;
 use super::host::HostProcess;
+use super::pause::Stopped;
 use super::placing::VmSource;
 use crate::memory::{MemoryError, RegionMap};
 use std::fmt;
@@ -27,6 +28,9 @@ pub trait Vm: fmt::Debug + Send + Sync {
 
     /// Where its RAM lies.
     fn ram(&self) -> Result<VmRam, VmError>;
+
+    /// Stops its processors; `None` where they stand still already.
+    fn stop(&self) -> Result<Option<Box<dyn Stopped>>, VmError>;
 }
 
 impl fmt::Display for dyn Vm {
@@ -147,6 +151,24 @@ pub enum VmError {
         "the process behind the QMP socket {0} has no process id here: it runs outside of this PID namespace; run vmfi on the host itself, or in QEMU's own container"
     )]
     NotHere(PathBuf),
+    /// Nobody can be asked to stop it.
+    #[error(
+        "VM {0} has no QMP socket by which it could be stopped: start QEMU with -qmp unix:PATH,server,nowait, or leave out --pause"
+    )]
+    NoSocket(i32),
+    /// Nobody would start it again if we were killed.
+    #[error("VM {pid} was not stopped: cannot start the guard that would let it run on: {source}")]
+    NoGuard {
+        /// Its process id.
+        pid: i32,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is not known which process is the VM.
+    #[error(
+        "--pause needs a VM that can be stopped, and none is known that has this RAM: give --qemu its QMP socket"
+    )]
+    NoneToPause,
     /// Several VMs run.
     #[error("{} VMs run here, give --qemu one of these process ids, or -m: {}", .0.len(), .0.join(", "))]
     Several(Vec<String>),

@@ -88,7 +88,11 @@ fn values_are_checked_before_the_guest_is_looked_at() {
         |bounds, bytes| vmfi(["inject", "5", "rtrans", "--random", bounds, "--bytes", bytes]);
     has(random("100..1", "4").fails_with(2), &["100 is above 1"]);
     has(random("1..256", "1").fails_with(2), &["256 does not fit"]);
-    has(vmfi(["inject", "5", "rtrans", "--random", "1..2"]).fails_with(2), &["--bytes"]);
+    let both = ["inject", "5", "rtrans", "1", "4", "0", "--random", "1..2"];
+    has(vmfi(both).fails_with(2), &["--random", "VALUE"]);
+    has(vmfi(["inject", "5", "rtrans"]).fails_with(2), &["<VALUE>", "missing"]);
+    has(vmfi(["inject", "5", "rtrans", "1", "4", "0", "--seed", "1"]).fails_with(2), &["--seed"]);
+    has(vmfi(["inject", "--kernel", "a", "1", "4", "0", "0"]).fails_with(2), &["--kernel"]);
     has(vmfi(["read", "5", "rtrans", "0"]).fails_with(2), &["NUM_BYTES"]);
 }
 

@@ -107,7 +107,8 @@ impl Live {
         Self::booted(setup, &files())
     }
 
-    fn booted(setup: &Setup, files: &Initramfs) -> Self {
+    /// The same with these files.
+    pub fn booted(setup: &Setup, files: &Initramfs) -> Self {
         Self { guest: LabGuest::boot(setup, files).unwrap(), ram: setup.ram, map: None }
     }
 
@@ -143,6 +144,18 @@ impl Live {
     /// Whether words of its RAM are written atomically: where the host can map it too.
     pub fn atomic(&self) -> bool {
         matches!(self.ram, Ram::File | Ram::Memfd)
+    }
+
+    /// All of its RAM, where that is in a file.
+    pub fn ram(&self) -> Vec<u8> {
+        fs::read(self.guest.ram()).unwrap()
+    }
+
+    /// Where RAM has changed since it was `before`, which must be of a guest that is halted.
+    pub fn changed_since(&self, before: &[u8]) -> Vec<u64> {
+        let now = self.ram();
+        assert_eq!(now.len(), before.len());
+        (0..now.len()).filter(|&at| now[at] != before[at]).map(|at| at as u64).collect()
     }
 
     /// Starts `program` under the wrapper, waits for its first line, and gives the process ids of

@@ -13,7 +13,7 @@ use vmfi::inject::{InjectError, Injection, Receipt, inject};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
 use vmfi::process::tasks;
-use vmfi::site::Verdict;
+use vmfi::site::{Allow, Space};
 use vmfi::victim::VictimMemory;
 use vmfi::vmm::{PalaciosError, RamLayout};
 
@@ -72,10 +72,12 @@ fn inject_byte(guest: &Guest, pid: i32, gva: u64, byte: u8) -> Result<Receipt, I
         gva: Gva(gva),
         fault: Fault::Set(vec![byte]),
         seed: None,
-        verdict: Verdict::Required,
+        drawn: None,
+        allow: Allow::Own,
+        pause: None,
         dry_run: false,
     };
-    inject(&VictimMemory::open(guest, task).unwrap(), &order)
+    inject(Space::Victim(&VictimMemory::open(guest, task).unwrap()), &order)
 }
 
 /// The same by the list of a Palacios host, which names the VM by a device without RAM.

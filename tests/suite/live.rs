@@ -159,34 +159,25 @@ fn nothing_but_the_receipts_bytes_changes() {
     let (pid, _) = live.start("/holder");
     let wrapper = pid.to_string();
     live.guest.halt(true).unwrap();
-    let (before, blocks) = ram_of(&live);
+    let blocks = |live: &Live| fs::metadata(live.guest.ram()).unwrap().blocks();
+    let (before, held) = (live.ram(), blocks(&live));
     live.vmfi(&["list", "--all", "--json"]).json();
     live.vmfi(&["read", &wrapper, "value"]);
     let dry =
         live.vmfi(&["inject", &wrapper, "value", "6", "4", "0", "--dry-run", "--json"]).json();
     assert_eq!(dry["read_back"], Value::Null);
-    let (after, blocks_after) = ram_of(&live);
-    assert_eq!(blocks, blocks_after, "looking made the RAM file bigger");
-    assert!(before == after, "looking changed RAM");
+    assert_eq!(blocks(&live), held, "looking made the RAM file bigger");
+    assert!(before == live.ram(), "looking changed RAM");
 
     let inject = ["inject", &wrapper, "value", "6", "4", "0", "--json"];
     let refused = live.vmfi(&inject);
     assert!(refused.fails_with(7).contains("clock stands still"), "{}", refused.stderr);
-    assert!(before == ram_of(&live).0, "a refusal changed RAM");
+    assert!(before == live.ram(), "a refusal changed RAM");
     let receipt = live.vmfi(&[&inject[..], &["--force"]].concat()).json();
-    let (written, _) = ram_of(&live);
-    let changed: Vec<_> =
-        (0..before.len()).filter(|&at| before[at] != written[at]).map(|at| at as u64).collect();
     let gpa = number(&receipt["gpa"]);
-    assert_eq!(changed, (gpa..gpa + 4).collect::<Vec<_>>());
+    assert_eq!(live.changed_since(&before), (gpa..gpa + 4).collect::<Vec<_>>());
     assert_eq!(receipt["before"], dry["before"]);
     live.guest.halt(false).unwrap();
-}
-
-fn ram_of(live: &Live) -> (Vec<u8>, u64) {
-    let path = live.guest.ram();
-    let blocks = fs::metadata(&path).unwrap().blocks();
-    (fs::read(&path).unwrap(), blocks)
 }
 
 /// Every refusal: its exit code, one line that names the way out, nothing written.

@@ -152,7 +152,7 @@ fn four_levels() {
     for (gva, gpa, length, writable) in EXPECTED {
         let walk = space.walk(&memory, Gva(gva)).unwrap();
         assert_eq!(
-            (walk.gpa, walk.length, walk.writable),
+            (walk.gpa, walk.length, walk.rights.user_write()),
             (Gpa(gpa), length, writable),
             "{gva:#x}"
         );
@@ -170,7 +170,7 @@ fn five_levels() {
         let gva = gva & 0x0000_ffff_ffff_ffff | 0x12 << 48;
         let walk = space.walk(&memory, Gva(gva)).unwrap();
         assert_eq!(
-            (walk.gpa, walk.length, walk.writable),
+            (walk.gpa, walk.length, walk.rights.user_write()),
             (Gpa(gpa), length, writable),
             "{gva:#x}"
         );

@@ -9,6 +9,7 @@ mod mtree;
 mod qmp;
 
 use super::host::{HostProcess, Mapping, PROC};
+use super::pause::Stopped;
 use super::placing::{Piece, Placing, mappings, piece};
 use super::{Layout, Vm, VmError, VmRam};
 use crate::address::Gpa;
@@ -17,7 +18,8 @@ use command_line::{Backend, BackendKind, CommandLine, Dimm};
 use qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// What a program is called that is QEMU with a machine: not its tools, nor what runs programs of
 /// other architectures.
@@ -40,6 +42,9 @@ const NO_MACHINE: &str = "none";
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long that is tried where there is another way.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long, and how often, a machine is told to run on that nobody else will.
+const PERSISTENCE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Memory devices start at a multiple of this, above 4 GiB and all RAM.
 const DEVICE_MEMORY_ALIGNMENT: u64 = 1 << 30;
@@ -203,6 +208,30 @@ impl Qemu {
     }
 }
 
+impl Stopped for Qmp {
+    fn start(&mut self) -> Result<(), VmError> {
+        self.order("cont", PATIENCE)
+    }
+}
+
+/// Lets the machine that answers at `socket` run on, if it stands still. Tried again for as long as
+/// other clients may hold the socket: nobody else will.
+pub fn resume(socket: &Path) -> Result<(), VmError> {
+    let started = Instant::now();
+    loop {
+        let done = Qmp::connect(socket, PATIENCE).and_then(|mut qmp| match qmp.runs()? {
+            true => Ok(()),
+            false => qmp.start(),
+        });
+        // Where nothing listens any more, the VM has ended.
+        let again = matches!(done, Err(VmError::NoAnswer { .. }));
+        if !again || started.elapsed() > PERSISTENCE {
+            return done;
+        }
+        sleep(PAUSE);
+    }
+}
+
 impl Vm for Qemu {
     fn process(&self) -> &HostProcess {
         &self.process
@@ -223,6 +252,19 @@ impl Vm for Qemu {
 
     fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()
+    }
+
+    fn stop(&self) -> Result<Option<Box<dyn Stopped>>, VmError> {
+        let socket = self.socket.as_ref().ok_or(VmError::NoSocket(self.process.pid))?;
+        let mut qmp = Qmp::connect(socket, PATIENCE)?;
+        if qmp.pid != self.process.pid {
+            return Err(qmp.confused(&format!("process {} answers there", qmp.pid)));
+        }
+        if !qmp.runs()? {
+            return Ok(None);
+        }
+        qmp.order("stop", PATIENCE)?;
+        Ok(Some(Box::new(qmp)))
     }
 
     fn ram(&self) -> Result<VmRam, VmError> {

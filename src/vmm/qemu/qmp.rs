@@ -34,6 +34,12 @@ struct Failure {
     desc: String,
 }
 
+/// What `query-status` answers.
+#[derive(Deserialize)]
+struct Status {
+    running: bool,
+}
+
 #[derive(Deserialize)]
 struct Answer<T> {
     #[serde(rename = "return")]
@@ -76,6 +82,19 @@ impl Qmp {
         self.execute(&json!({"execute": "human-monitor-command", "arguments": arguments}))
     }
 
+    /// Whether the machine's processors run.
+    pub fn runs(&mut self) -> Result<bool, VmError> {
+        let status: Status = self.execute(&json!({"execute": "query-status"}))?;
+        Ok(status.running)
+    }
+
+    /// Stops them (`stop`), or lets them go on (`cont`), within `limit` from now on.
+    pub fn order(&mut self, command: &str, limit: Duration) -> Result<(), VmError> {
+        self.deadline = Instant::now() + limit;
+        let _: IgnoredAny = self.execute(&json!({"execute": command}))?;
+        Ok(())
+    }
+
     fn execute<T: DeserializeOwned>(&mut self, command: &Value) -> Result<T, VmError> {
         let limited = self.stream.set_write_timeout(Some(self.left()?));
         let sent = limited.and_then(|()| self.stream.write_all(format!("{command}\n").as_bytes()));
@@ -89,7 +108,7 @@ impl Qmp {
             }
             if message.told.is_some() {
                 let answer = serde_json::from_slice(&line).map(|answer: Answer<T>| answer.told);
-                return answer.map_err(|_| self.confused("its answer is no text"));
+                return answer.map_err(|_| self.confused("its answer is none to that"));
             }
             // An event, of which there may be any number.
         }
@@ -227,7 +246,7 @@ mod tests {
                 &[GREETING, DONE, "{\"error\": {\"desc\": \"no such command\"}}\n"],
                 "no such command",
             ),
-            (&[GREETING, DONE, "{\"return\": 5}\n"], "no text"),
+            (&[GREETING, DONE, "{\"return\": 5}\n"], "none to that"),
             (&[GREETING], "hung up"),
         ];
         for (answers, word) in cases {
