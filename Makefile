@@ -29,7 +29,7 @@ WRAPPER := target/guest/wrapper
 FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
 	target/fixtures/holder-noid target/fixtures/holder-noid-other \
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
-	target/fixtures/pages target/fixtures/pages-pie target/fixtures/namespaces
+	target/fixtures/pages target/fixtures/namespaces
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
@@ -106,10 +106,6 @@ target/fixtures/pages: fixtures/pages/pages.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
 
-target/fixtures/pages-pie: fixtures/pages/pages.c
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -static-pie -fPIE -o $@ $<
-
 target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -static -o $@ $<
@@ -154,7 +150,7 @@ test-plain-kernel: setup-test build $(FIXTURES)
 	cargo test --release --locked --test suite plain_kernel -- --ignored
 
 test-matrix: setup-test build $(FIXTURES) $(MATRIX_KERNELS)
-	cargo test --release --locked --test suite matrix -- --ignored --nocapture
+	cargo test --release --locked --test suite -- --ignored --nocapture support_matrix on_other_kernels
 
 target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)
