@@ -29,6 +29,8 @@ WRAPPER := target/guest/wrapper
 FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-pie \
 	target/fixtures/holder-noid target/fixtures/holder-noid-other \
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
+	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
+	target/fixtures/typed/split \
 	target/fixtures/pages target/fixtures/namespaces
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
@@ -120,6 +122,24 @@ target/fixtures/dynamic-pie: PIE := -pie -fPIC
 target/fixtures/dynamic target/fixtures/dynamic-pie: fixtures/dynamic/dynamic.c target/fixtures/libown.so.1
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(PIE) -o $@ $^ -lm -Wl,-rpath,'$$ORIGIN'
+
+# In each version of DWARF that is in use; the C++ one is loaded anywhere, and 5 is compressed.
+target/fixtures/typed/typed-%: fixtures/typed/typed.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -gdwarf-$* -static -o $@ $<
+
+target/fixtures/typed/spaces-%: fixtures/typed/spaces.cc | cxx
+	@mkdir -p $(@D)
+	$(CXX) -O2 -g -gdwarf-$* $(if $(filter 5,$*),-gz) -Wall -Wextra -Werror -static-pie -fPIE -o $@ $<
+
+# Its types are in a file of their own.
+target/fixtures/typed/split: fixtures/typed/typed.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -gsplit-dwarf -static -o $@ $<
+
+.PHONY: cxx
+cxx:
+	@command -v $(CXX) >/dev/null || scripts/setup.sh g++
 
 setup:
 	@scripts/setup.sh

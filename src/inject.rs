@@ -208,10 +208,7 @@ pub fn inject(space: Space, order: &Injection) -> Result<Receipt, InjectError> {
 
 fn locate(space: Space, order: &Injection, allow: Allow) -> Result<Site, SiteError> {
     let located = Site::locate(space, order.gva, order.fault.size() as u64, allow);
-    located.map_err(|error| match space {
-        Space::Victim(victim) => error.with_sharers(victim),
-        Space::Kernel(_) => error,
-    })
+    located.map_err(|error| error.with_sharers(space))
 }
 
 /// An error unless all still is as it was when the site was located.

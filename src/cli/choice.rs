@@ -5,8 +5,9 @@ use crate::guest::Guest;
 use crate::inject::InjectError;
 use crate::kernel::KernelError;
 use crate::process::{ProcessError, ProcessTree, Task, executable, still_runs, tasks};
-use crate::site::SiteError;
-use crate::victim::{Files, Place, Victim, VictimError, VictimMemory};
+use crate::site::{Place, SiteError, Target, TargetError};
+use crate::types::Typed;
+use crate::victim::{Files, Victim, VictimError, VictimMemory};
 use anyhow::Context;
 use std::time::Duration;
 
@@ -29,25 +30,36 @@ pub struct Choice {
     pub direct: bool,
 }
 
-/// The victim, and where it has the symbol asked for.
+/// The victim, and what was asked for in it.
 pub struct Found<'g> {
     /// The victim.
     pub victim: Victim<'g>,
-    /// The symbol's place.
-    pub place: Place,
+    /// What the target means in it.
+    pub target: Target,
+}
+
+impl Found<'_> {
+    /// The place that the target means; an error for a region.
+    pub fn place(&self) -> Result<&Place, TargetError> {
+        self.target.place()
+    }
+
+    fn of_program(&self) -> bool {
+        self.place().is_ok_and(|place| place.of_program)
+    }
 }
 
 impl Choice {
-    /// Finds the victim that has `symbol` in `files`, proves its program, and has `work` done with
+    /// Finds the victim that has `target` in `files`, proves its program, and has `work` done with
     /// it.
     pub fn with_victim<T>(
         &self,
         guest: &Guest,
         files: &Files,
-        symbol: &str,
+        target: &str,
         work: impl Fn(&Found) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let look = Look { guest, files, symbol };
+        let look = Look { guest, files, target };
         self.looking_again(guest, |candidates| {
             self.find(&look, candidates).and_then(|found| work(&found))
         })
@@ -141,31 +153,39 @@ impl Choice {
             }
         }
         // A launcher has libraries too, and often the same.
-        if found.iter().any(|one| one.place.of_program) {
-            found.retain(|one| one.place.of_program);
+        if found.iter().any(Found::of_program) {
+            found.retain(Found::of_program);
         }
         let children: Vec<_> = found.iter().map(|one| named(&one.victim.memory.task)).collect();
         match (found.pop(), missed) {
             (Some(only), _) if children.len() == 1 => Ok(only),
             (None, Some(missed)) => {
-                let (pid, count, symbol) = (self.pid, candidates.all.len(), look.symbol);
+                let (pid, count, target) = (self.pid, candidates.all.len(), look.target);
                 Err(missed)
-                    .context(format!("none of wrapper {pid}'s {count} descendants has '{symbol}'"))
+                    .context(format!("none of wrapper {pid}'s {count} descendants has '{target}'"))
             }
             _ => Err(ProcessError::SeveralChildren { pid: self.pid, children }.into()),
         }
     }
 }
 
+/// The type of what is at `place`. Of a symbol it is not needed, and many programs tell none.
+pub fn type_of(victim: &Victim, place: &Place) -> Option<Typed> {
+    place.typed(victim).unwrap_or_else(|error| {
+        log::debug!("no type: {error}");
+        None
+    })
+}
+
 /// What is looked for, and where.
 struct Look<'g, 'a> {
     guest: &'g Guest,
     files: &'a Files,
-    symbol: &'a str,
+    target: &'a str,
 }
 
 impl<'g> Look<'g, '_> {
-    /// Proves the program of `candidate` and looks for the symbol in it.
+    /// Proves the program of `candidate` and looks for the target in it.
     fn at(&self, candidates: &Candidates, candidate: &Candidate) -> anyhow::Result<Found<'g>> {
         let memory = VictimMemory::open(self.guest, candidate.task.clone())?;
         let exe = memory.executable()?;
@@ -174,8 +194,8 @@ impl<'g> Look<'g, '_> {
             return Err(ProcessError::NotStarted(candidate.task.pid).into());
         }
         let victim = Victim::open(memory, self.files)?;
-        let place = victim.symbol(self.symbol)?;
-        Ok(Found { victim, place })
+        let target = Target::find(&victim, self.target)?;
+        Ok(Found { victim, target })
     }
 }
 
@@ -202,17 +222,24 @@ impl Candidates {
     }
 }
 
+/// What of `error` is about the victim's program and its symbols.
+fn of_victim(error: &anyhow::Error) -> Option<&VictimError> {
+    match error.downcast_ref() {
+        Some(TargetError::Victim(error)) => Some(error),
+        _ => error.downcast_ref(),
+    }
+}
+
 /// Whether the error says that a process is not the one that has the symbol.
 fn lacks_symbol(error: &anyhow::Error) -> bool {
-    let victim = error.downcast_ref::<VictimError>();
+    let victim = of_victim(error);
     victim.is_some_and(|error| !matches!(error, VictimError::Kernel(_) | VictimError::Process(_)))
 }
 
 /// Of two processes that lack the symbol, the one whose program at least was found tells more.
 fn more_telling(before: Option<anyhow::Error>, now: anyhow::Error) -> anyhow::Error {
     let found = |error: &anyhow::Error| {
-        let error = error.downcast_ref();
-        error.is_some_and(|error| {
+        of_victim(error).is_some_and(|error| {
             let symbol = matches!(error, VictimError::Symbol(_) | VictimError::NoSymbol { .. });
             symbol || matches!(error, VictimError::Outside { .. })
         })
@@ -231,13 +258,17 @@ fn may_pass(error: &anyhow::Error) -> bool {
             InjectError::Site(_) | InjectError::Process(_) | InjectError::MovedBefore(_)
         )
     });
-    let victim = error.downcast_ref().is_some_and(|error| match error {
+    let victim = of_victim(error).is_some_and(|error| match error {
         VictimError::NoSymbol { loading, .. } | VictimError::NoLibrary { loading, .. } => *loading,
         VictimError::SeveralLibraries { .. } => false,
+        VictimError::NoDebugInfo { .. } | VictimError::OtherDebugFile { .. } => false,
+        VictimError::Types { .. } | VictimError::Untyped { .. } => false,
         error => !matches!(error, VictimError::Symbol(_) | VictimError::OutOfSpace(_)),
     });
+    let path = error.downcast_ref::<TargetError>();
+    let path = path.is_some_and(TargetError::is_of_memory);
     let process = error.downcast_ref::<ProcessError>().is_some_and(|error| {
         !matches!(error, ProcessError::SeveralChildren { .. } | ProcessError::Which { .. })
     });
-    inject || victim || process || error.is::<SiteError>() || error.is::<KernelError>()
+    inject || victim || path || process || error.is::<SiteError>() || error.is::<KernelError>()
 }

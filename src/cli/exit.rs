@@ -4,11 +4,12 @@ use super::error::{NoMemory, NoVm, NoWrapper, UsageError};
 use crate::fault::SetError;
 use crate::guest::GuestError;
 use crate::inject::InjectError;
-use crate::kernel::{KernelError, LookupError};
+use crate::kernel::KernelError;
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
-use crate::site::{RegionError, SiteError};
+use crate::site::{RegionError, SiteError, TargetError};
 use crate::symbols::SymbolError;
+use crate::types::ValueError;
 use crate::victim::VictimError;
 use crate::vmm::{PalaciosError, VmError};
 use clap::error::ErrorKind;
@@ -112,7 +113,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     } else if let Some(error) = cause.downcast_ref() {
         Some(vm(error))
     } else if let Some(error) = cause.downcast_ref() {
-        Some(lookup(error))
+        Some(target(error))
+    } else if cause.is::<ValueError>() {
+        Some(USAGE)
     } else if cause.is::<KernelError>() {
         Some(KERNEL)
     } else if cause.is::<SymbolError>() {
@@ -174,17 +177,21 @@ fn region(error: &RegionError) -> u8 {
     }
 }
 
-fn lookup(error: &LookupError) -> u8 {
-    match error {
-        LookupError::Kernel(_) => KERNEL,
-        LookupError::Symbol(_) => SYMBOL,
-    }
-}
-
 fn vm(error: &VmError) -> u8 {
     match error {
         VmError::NoSocket(_) | VmError::NoneToPause => USAGE,
         _ => RAM,
+    }
+}
+
+fn target(error: &TargetError) -> u8 {
+    match error {
+        TargetError::Victim(error) => victim(error),
+        TargetError::Process(error) => process(error),
+        TargetError::Kernel(_) => KERNEL,
+        TargetError::Region(_) => USAGE,
+        error if error.is_of_memory() => REFUSED,
+        _ => SYMBOL,
     }
 }
 

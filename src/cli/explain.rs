@@ -1,31 +1,33 @@
-//! `vmfi explain <WRAPPER_PID> <SYMBOL> [OFFSET]`: the whole chain from a symbol to a byte of the
+//! `vmfi explain <WRAPPER_PID> <TARGET> [OFFSET]`: the whole chain from a target to a byte of the
 //! host: where it is in the victim, each level of the page walk, whose the page is, who else has it,
 //! and where it lies in the RAM source.
 
+use super::choice::type_of;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::{VictimArgs, at_offset};
+use super::victim_args::{self as words, VictimArgs, at_offset};
 use crate::address::{Gpa, Gva};
 use crate::arch::Step;
 use crate::guest::Guest;
 use crate::memory::Access;
 use crate::process::Mapping;
-use crate::site::{Allow, Sharer, Site, SiteError, Space, Verdict, shared_with};
-use crate::victim::VictimMemory;
+use crate::site::{Allow, Place, Site, Space, Verdict, find_in_kernel, shared_with};
+use crate::types::Typed;
 use clap::Args;
 use serde::Serialize;
 
-/// Show how a symbol leads to a byte of the host, and whose its page is
+/// Show how a target leads to a byte of the host, and whose its page is
 #[derive(Args)]
 pub struct ExplainArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol, or LIBRARY:SYMBOL
-    symbol: String,
-    /// Bytes from the symbol on, decimal or 0x; may be negative
-    #[arg(value_parser = number::parse, allow_hyphen_values = true, default_value = "0")]
-    offset: i128,
+    /// A symbol, LIBRARY:SYMBOL, an address, or a path such as 'A->vals[17]'; see 'vmfi help targets'
+    #[arg(value_name = "TARGET", required_unless_present = "kernel")]
+    symbol: Option<String>,
+    /// Bytes from there on, decimal or 0x; may be negative [default: 0]
+    #[arg(allow_hyphen_values = true)]
+    offset: Option<String>,
 }
 
 /// The chain, link by link.
@@ -36,6 +38,8 @@ struct Chain {
     symbol: String,
     offset: i64,
     gva: String,
+    #[serde(rename = "type")]
+    type_name: Option<String>,
     mapping: Option<String>,
     space: String,
     walk: Vec<Level>,
@@ -66,49 +70,66 @@ struct Host {
 }
 
 pub fn run(args: &ExplainArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
-    let offset = number::offset(args.offset)?;
+    let [target, offset] = args.victim.words([&args.symbol, &args.offset].map(Option::as_deref))?;
+    let offset = words::optional("<OFFSET>", offset, number::parse)?;
+    let (target, offset) = (target.unwrap_or_default(), number::offset(offset.unwrap_or(0))?);
+    let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(Access::Read)?;
-    let (choice, files) = (args.victim.process.choice(guest_args)?, args.victim.files()?);
-    let chain = choice.with_victim(&guest, &files, &args.symbol, |found| {
-        let gva = at_offset(&args.symbol, found.place.gva, offset)?;
-        let memory = &found.victim.memory;
-        let names = (args.symbol.clone(), offset);
-        Ok(chain(memory, names, gva)?)
-    })?;
+    let chain = match choice {
+        Some(choice) => choice.with_victim(&guest, &args.victim.files()?, target, |found| {
+            let place = found.place()?;
+            let typed = type_of(&found.victim, place);
+            chain(Space::Victim(&found.victim.memory), (target, offset), place, typed)
+        })?,
+        None => {
+            let place = find_in_kernel(&guest, target)?;
+            chain(Space::Kernel(&guest), (target, offset), &place, place.known_type())?
+        }
+    };
     if json { output::json(&chain) } else { output::text(&shown(&chain)) }
 }
 
 fn chain(
-    memory: &VictimMemory,
-    (symbol, offset): (String, i64),
-    gva: Gva,
-) -> Result<Chain, SiteError> {
-    let space = Space::Victim(memory);
+    space: Space,
+    (target, offset): (&str, i64),
+    place: &Place,
+    typed: Option<Typed>,
+) -> anyhow::Result<Chain> {
+    let gva = at_offset(target, place.gva, offset)?;
+    let typed = typed.filter(|_| offset == 0);
     let (walk, view) = (walk(space, gva), space.view());
     let there = view.walk(gva).ok();
     let site = Site::locate(space, gva, 1, Allow::Any);
     let refused = Site::locate(space, gva, 1, Allow::Own).err();
     let verdict = site.as_ref().ok().map(Site::verdict);
-    let shared = there.map(|there| shared_with(memory, there.gpa)).transpose()?;
+    let sharers = there.map(|there| shared_with(space, there.gpa)).transpose()?;
     Ok(Chain {
         victim_pid: space.pid(),
         comm: space.name().to_owned(),
-        symbol,
+        symbol: target.to_owned(),
         offset,
         gva: gva.to_string(),
-        mapping: memory.mapping(gva).map(range),
+        type_name: typed.map(|typed| typed.name()).transpose()?,
+        mapping: mapping(space, gva),
         space: view.space.format.name.to_owned(),
         walk,
         page_size: there.map(|there| there.size),
         gpa: there.map(|there| there.gpa.to_string()),
-        host: there.and_then(|there| host(memory.guest, there.gpa)),
+        host: there.and_then(|there| host(space.guest(), there.gpa)),
         verdict,
         exclusive: verdict.is_some_and(Verdict::own),
         writable: refused.is_none(),
         code: site.is_ok_and(|site| site.code()),
-        shared_with: shared.unwrap_or_default().iter().map(|sharer: &Sharer| sharer.pid).collect(),
-        refusal: refused.map(|refused| refused.with_sharers(memory).to_string()),
+        shared_with: sharers.unwrap_or_default().iter().map(|sharer| sharer.pid).collect(),
+        refusal: refused.map(|refused| refused.with_sharers(space).to_string()),
     })
+}
+
+fn mapping(space: Space, gva: Gva) -> Option<String> {
+    match space {
+        Space::Victim(memory) => memory.mapping(gva).map(range),
+        Space::Kernel(_) => None,
+    }
 }
 
 /// Every level of the page walk, as far as it leads.
@@ -141,7 +162,8 @@ fn shown(chain: &Chain) -> String {
     let mut lines = vec![
         ("victim", format!("{} ({})", chain.victim_pid, chain.comm)),
         ("symbol", format!("{}{:+} at {}", chain.symbol, chain.offset, chain.gva)),
-        ("mapping", chain.mapping.clone().unwrap_or_else(|| "none".to_owned())),
+        ("type", chain.type_name.clone().unwrap_or_else(|| "not known".to_owned())),
+        ("mapping", chain.mapping.clone().unwrap_or_else(|| "the kernel's".to_owned())),
         ("page tables", chain.space.clone()),
     ];
     for level in &chain.walk {

@@ -7,7 +7,7 @@
 //! `--wait-private` and `--wait-resident` wait until the page is the victim's own, or there at all;
 //! `--pause` stops the VM for as long as it takes to look at the place, to write and to look again.
 
-use super::choice::Choice;
+use super::choice::{Choice, type_of};
 use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
@@ -15,12 +15,13 @@ use super::output;
 use super::victim_args::{self as words, VictimArgs, at_offset};
 use super::wait::{WaitArgs, once_ready};
 use crate::address::Gva;
-use crate::fault::{Bounds, Fault, SetError, bytes_of, draw};
+use crate::fault::{Bounds, Fault, bytes_of, draw};
 use crate::guest::Guest;
 use crate::inject::{Drawn, Injection, Receipt, hex, inject};
 use crate::memory::Access;
-use crate::site::{Allow, Region, Space};
-use crate::victim::{Files, VictimMemory};
+use crate::site::{Allow, Place, Region, Space, Target, find_in_kernel};
+use crate::types::{self, Typed};
+use crate::victim::{Files, Victim, VictimMemory};
 use crate::vmm::{Pause, VmError};
 use anyhow::Context;
 use clap::Args;
@@ -33,20 +34,21 @@ const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
 pub struct InjectArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol to write at, or LIBRARY:SYMBOL, or a region to draw a place from
+    /// Where to write: a symbol, LIBRARY:SYMBOL, an address, a path such as 'A->vals[17]', or a region
+    /// to draw a place from; see 'vmfi help targets'
+    #[arg(value_name = "TARGET")]
     symbol: Option<String>,
-    /// The value, decimal or 0x; may be negative
+    /// The value, decimal or 0x; may be negative. Without NUM_BYTES, one of the place's own type:
+    /// 1.5 is one too
     #[arg(allow_hyphen_values = true)]
     value: Option<String>,
-    /// As how many bytes, 1 to 8 [default: the symbol's size; of a region 1]
+    /// As how many bytes, 1 to 8 [default: as the place's type has it, else all of the symbol; of a
+    /// region 1]
     #[arg(allow_hyphen_values = true)]
     num_bytes: Option<String>,
     /// Bytes from the symbol on, decimal or 0x; may be negative [default: 0]
     #[arg(allow_hyphen_values = true)]
     offset: Option<String>,
-    /// The symbol is the kernel's own
-    #[arg(long, conflicts_with_all = ["child", "direct", "victim", "victim_map"])]
-    kernel: bool,
     /// Draw the value uniformly from this range, both ends included
     #[arg(long, value_name = "LOW..HIGH", value_parser = number::parse_bounds, allow_hyphen_values = true)]
     random: Option<Bounds>,
@@ -76,7 +78,7 @@ pub struct Order<'a> {
     /// Bytes from the symbol on.
     pub offset: i64,
     /// What to write.
-    pub value: Value,
+    pub value: Value<'a>,
     /// As how many bytes; the symbol's size where that is not given.
     pub size: Option<u64>,
     /// What draws, if anything is drawn.
@@ -93,23 +95,45 @@ pub struct Order<'a> {
 
 /// The value to write.
 #[derive(Clone, Copy)]
-pub enum Value {
+pub enum Value<'a> {
     /// This one.
-    Given(i128),
+    Given(&'a str),
     /// One of these, as the seed draws it.
     Drawn(Bounds),
 }
 
+/// A place to write at.
+struct Spot {
+    gva: Gva,
+    /// Its bytes; 0 where nothing tells.
+    size: u64,
+    /// Its type, where that counts and is known.
+    typed: Option<Typed>,
+    drawn: Option<Drawn>,
+}
+
 impl Order<'_> {
     /// An error where it cannot be done, whatever the victim.
-    pub fn check(&self) -> Result<(), SetError> {
-        self.size.map_or(Ok(()), |size| self.fault(size).map(|_| ()))
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.size.map_or(Ok(()), |size| self.number(size).map(|_| ()))
     }
 
-    /// The value as `size` bytes.
-    fn fault(&self, size: u64) -> Result<Fault, SetError> {
+    /// What to write at `spot`.
+    fn fault(&self, spot: &Spot) -> anyhow::Result<Fault> {
+        let bytes = match (self.size, &spot.typed, self.value) {
+            (Some(size), ..) => self.number(size)?,
+            (None, Some(typed), Value::Given(text)) => {
+                types::bytes_of(&*typed.types, typed.id, text)?
+            }
+            _ => self.number(own_size(self.symbol, spot.size)?)?,
+        };
+        Ok(Fault::Set(bytes))
+    }
+
+    /// The whole number to write, as `size` bytes.
+    fn number(&self, size: u64) -> anyhow::Result<Vec<u8>> {
         let value = match self.value {
-            Value::Given(value) => value,
+            Value::Given(text) => words::word("<VALUE>", text, number::parse)?,
             Value::Drawn(bounds) => {
                 // Both ends must fit, not just the value that happens to be drawn.
                 bytes_of(bounds.low, size)?;
@@ -117,14 +141,14 @@ impl Order<'_> {
                 draw(bounds, self.seed.unwrap_or_default())
             }
         };
-        bytes_of(value, size).map(Fault::Set)
+        Ok(bytes_of(value, size)?)
     }
 }
 
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     // What can be told without the guest comes first.
     let order = order(args)?;
-    let choice = (!args.kernel).then(|| args.victim.process.choice(guest_args)).transpose()?;
+    let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
     match choice {
         Some(choice) => inject_into(&guest, &choice, &args.victim.files()?, &order, json),
@@ -134,17 +158,17 @@ pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Res
 
 fn order(args: &InjectArgs) -> anyhow::Result<Order<'_>> {
     let words = [&args.symbol, &args.value, &args.num_bytes, &args.offset].map(Option::as_deref);
-    let [symbol, value, size, offset] = words::words(args.kernel, &args.victim.process.pid, words)?;
+    let [symbol, value, size, offset] = args.victim.words(words)?;
     let symbol = symbol.ok_or_else(|| missing("<SYMBOL>"))?;
-    let value = words::optional("<VALUE>", value, number::parse)?.map(Value::Given);
-    let value = match (args.random.map(Value::Drawn), value) {
+    let value = match (args.random.map(Value::Drawn), value.map(Value::Given)) {
         (Some(_), Some(_)) => {
             let what = "--random draws the value: give no VALUE, and the size with --bytes";
             return Err(UsageError(what.to_owned()).into());
         }
         (drawn, given) => drawn.or(given).ok_or_else(|| missing("<VALUE>"))?,
     };
-    let draws = args.random.is_some() || (region(symbol).is_some() && !args.kernel);
+    let region = Target::may_be_region(symbol) && !args.victim.kernel;
+    let draws = args.random.is_some() || region;
     if args.seed.is_some() && !draws {
         let what = "--seed draws nothing here: give --random, or a region to draw the place from";
         return Err(UsageError(what.to_owned()).into());
@@ -171,18 +195,6 @@ fn missing(word: &str) -> UsageError {
     UsageError(format!("{word} is missing; see 'vmfi inject --help'"))
 }
 
-/// The region that is meant where a place is to be drawn.
-fn region(symbol: &str) -> Option<Region> {
-    symbol.parse().ok()
-}
-
-/// A place to write at.
-struct Spot {
-    gva: Gva,
-    size: u64,
-    drawn: Option<Drawn>,
-}
-
 /// Finds the victim, injects, and prints the receipt.
 pub fn inject_into(
     guest: &Guest,
@@ -192,15 +204,22 @@ pub fn inject_into(
     json: bool,
 ) -> anyhow::Result<()> {
     let write = |memory: &VictimMemory, spot: Spot| {
-        with_pause(guest, order, |pause| write(memory, (choice.pid, order), spot, pause))
+        let size = spot.size;
+        let receipt =
+            with_pause(guest, order, |pause| write(memory, (choice.pid, order), spot, pause))?;
+        Ok((receipt, size))
     };
-    let (receipt, size) = match region(order.symbol) {
-        Some(region) => choice
-            .with_memory(guest, |memory| Ok((write(memory, drawn(memory, region, order)?)?, 0)))?,
+    let (receipt, size) = match Target::region(order.symbol) {
+        // It needs no symbols.
+        Some(region) => {
+            choice.with_memory(guest, |memory| write(memory, drawn(memory, region, order)?))?
+        }
         None => choice.with_victim(guest, files, order.symbol, |found| {
-            let size = found.place.size;
-            let gva = at_offset(order.symbol, found.place.gva, order.offset)?;
-            Ok((write(&found.victim.memory, Spot { gva, size, drawn: None })?, size))
+            let memory = &found.victim.memory;
+            match &found.target {
+                Target::Region(region) => write(memory, drawn(memory, *region, order)?),
+                Target::Place(place) => write(memory, spot(&found.victim, place, order)?),
+            }
         })?,
     };
     warn_outside(order.symbol, size, order.offset, receipt.size);
@@ -209,12 +228,16 @@ pub fn inject_into(
 
 /// The same of the kernel itself.
 fn inject_into_kernel(guest: &Guest, order: &Order, json: bool) -> anyhow::Result<()> {
-    let start = guest.kernel().lookup(guest.memory(), order.symbol)?;
-    let gva = at_offset(order.symbol, start, order.offset)?;
+    let place = find_in_kernel(guest, order.symbol)?;
+    let spot = || {
+        let gva = at_offset(order.symbol, place.gva, order.offset)?;
+        let typed = place.known_type().filter(|_| order.size.is_none() && order.offset == 0);
+        Ok::<_, UsageError>(Spot { gva, size: place.size, typed, drawn: None })
+    };
     let receipt = with_pause(guest, order, |pause| {
-        let injection = injection(0, order, Spot { gva, size: 0, drawn: None }, pause)?;
-        Ok(inject(Space::Kernel(guest), &injection)?)
+        Ok(inject(Space::Kernel(guest), &injection(0, order, spot()?, pause)?)?)
     })?;
+    warn_outside(order.symbol, place.size, order.offset, receipt.size);
     print(&receipt, json)
 }
 
@@ -240,7 +263,18 @@ fn drawn(memory: &VictimMemory, region: Region, order: &Order) -> anyhow::Result
     let gva = at_offset(order.symbol, draw.gva, order.offset)?;
     let (sampled_from, probability) = (draw.sampled_from, 1.0 / draw.sampled_from as f64);
     let drawn = Drawn { region: region.to_string(), sampled_from, probability };
-    Ok(Spot { gva, size: 1, drawn: Some(drawn) })
+    // Of one byte nothing lies outside.
+    Ok(Spot { gva, size: 1, typed: None, drawn: Some(drawn) })
+}
+
+/// The spot that `place` is. Its type counts only where no number of bytes was given.
+fn spot(victim: &Victim, place: &Place, order: &Order) -> anyhow::Result<Spot> {
+    let gva = at_offset(order.symbol, place.gva, order.offset)?;
+    let typed = match order.size {
+        None => type_of(victim, place).filter(|_| order.offset == 0),
+        Some(_) => None,
+    };
+    Ok(Spot { gva, size: place.size, typed, drawn: None })
 }
 
 fn write(
@@ -260,13 +294,13 @@ fn injection<'a>(
     spot: Spot,
     pause: Option<Pause<'a>>,
 ) -> anyhow::Result<Injection<'a>> {
-    let size = order.size.map_or_else(|| own_size(order.symbol, spot.size), Ok)?;
+    let fault = order.fault(&spot)?;
     Ok(Injection {
         pid,
         symbol: order.symbol,
         offset: order.offset,
         gva: spot.gva,
-        fault: order.fault(size)?,
+        fault,
         seed: order.seed,
         drawn: spot.drawn,
         allow: order.allow,

@@ -148,11 +148,11 @@ fn run(
     guest_args: &GuestArgs,
     json: bool,
 ) -> anyhow::Result<()> {
-    let size = number::num_bytes(args.num_bytes)?;
+    let (size, value) = (number::num_bytes(args.num_bytes)?, args.value.to_string());
     let order = Order {
         symbol: args.symbol,
         offset: number::offset(args.offset)?,
-        value: Value::Given(args.value),
+        value: Value::Given(&value),
         size: Some(size),
         seed: None,
         wait: WaitArgs::default(),

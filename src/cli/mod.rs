@@ -20,6 +20,8 @@ mod profile;
 mod read;
 mod shell;
 mod steps;
+mod symbols;
+mod targets;
 mod victim_args;
 mod wait;
 
@@ -63,11 +65,13 @@ enum Command {
     Inject(inject::InjectArgs),
     Read(read::ReadArgs),
     Explain(explain::ExplainArgs),
+    Symbols(symbols::SymbolsArgs),
     Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
     Guests(guests::GuestsArgs),
     Profile(profile::ProfileArgs),
     Cache(cache::CacheArgs),
+    Targets(targets::TargetsArgs),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
     #[command(name = vmm::GUARD, hide = true)]
@@ -144,8 +148,9 @@ fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
 
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
-        let of_guest = !matches!(self.command, Command::Shell(_) | Command::ResumeGuard(_));
-        of_guest.then_some(&self.guest)
+        use Command as C;
+        let none = matches!(self.command, C::Shell(_) | C::Targets(_) | C::ResumeGuard(_));
+        (!none).then_some(&self.guest)
     }
 
     fn guest_mut(&mut self) -> &mut GuestArgs {
@@ -163,11 +168,13 @@ impl CommandLine for Cli {
             Command::Inject(args) => inject::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
             Command::Explain(args) => explain::run(args, guest, json),
+            Command::Symbols(args) => symbols::run(args, guest, json),
             Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Guests(args) => guests::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Cache(args) => cache::run(args, json),
+            Command::Targets(_) => targets::run(),
             Command::Shell(command) => shell::run(command, Self::command()),
             Command::ResumeGuard(args) => guard::run(args),
         }

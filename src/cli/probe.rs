@@ -187,7 +187,7 @@ impl Probe {
 
 /// Where the symbols of the program that `task` runs are had from.
 fn symbols_of(guest: &Guest, task: &Task) -> Result<String, VictimError> {
-    Victim::open(VictimMemory::open(guest, task.clone())?, &Files::Guest)?.symbols_from()
+    Victim::open(VictimMemory::open(guest, task.clone())?, &Files::of_guest())?.symbols_from()
 }
 
 /// What is there may be lost only if it is a map itself: a mistyped name could be guest RAM's.

@@ -1,60 +1,132 @@
-//! `vmfi read <WRAPPER_PID> <SYMBOL> [NUM_BYTES] [OFFSET]`: the bytes there now.
+//! `vmfi read <WRAPPER_PID> <TARGET> [NUM_BYTES] [OFFSET]`: what is there now, by its type where
+//! that is known, or as so many bytes.
 
+use super::choice::type_of;
 use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
-use super::victim_args::{VictimArgs, at_offset};
+use super::victim_args::{self as words, VictimArgs, at_offset};
 use crate::inject::{self, hex};
 use crate::memory::Access;
-use crate::site::{Allow, Site, Space};
+use crate::site::{Allow, Place, Site, Space, find_in_kernel};
+use crate::types::{Typed, TypesError, Value, value_of};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 /// The most that is read at once.
 const LIMIT: u64 = 1 << 20;
-/// Where the file does not say a symbol's size.
+/// Where nothing tells the size.
 const DEFAULT_SIZE: u64 = 8;
 
-/// Show bytes of the wrapper's child
+/// Show a place of the wrapper's child: its value, or its bytes
 #[derive(Args)]
 pub struct ReadArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// The symbol to read at, or LIBRARY:SYMBOL
-    symbol: String,
-    /// How many bytes [default: the symbol's size]
-    #[arg(value_parser = number::parse, allow_hyphen_values = true)]
-    num_bytes: Option<i128>,
-    /// Bytes from the symbol on, decimal or 0x; may be negative
-    #[arg(value_parser = number::parse, allow_hyphen_values = true, default_value = "0")]
-    offset: i128,
+    /// What to read: a symbol, LIBRARY:SYMBOL, an address, or a path such as 'A->vals[17]'; see 'vmfi
+    /// help targets'
+    #[arg(value_name = "TARGET", required_unless_present = "kernel")]
+    symbol: Option<String>,
+    /// How many bytes [default: all that it has]
+    #[arg(allow_hyphen_values = true)]
+    num_bytes: Option<String>,
+    /// Bytes from there on, decimal or 0x; may be negative [default: 0]
+    #[arg(allow_hyphen_values = true)]
+    offset: Option<String>,
+}
+
+/// What was read.
+struct Read {
+    site: Site,
+    bytes: Vec<u8>,
+    /// What that is called, and means, where its type is known.
+    typed: Option<(String, Value)>,
+}
+
+/// What was asked for.
+struct Order<'a> {
+    target: &'a str,
+    size: Option<u64>,
+    offset: i64,
 }
 
 pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
-    let asked = args.num_bytes.map(size).transpose()?;
-    let offset = number::offset(args.offset)?;
+    let order = order(args)?;
+    let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(Access::Read)?;
-    let (choice, files) = (args.victim.process.choice(guest_args)?, args.victim.files()?);
-    let (site, bytes) = choice.with_victim(&guest, &files, &args.symbol, |found| {
-        let size = found.place.size;
-        let own = if size == 0 { DEFAULT_SIZE } else { size.min(LIMIT) };
-        let gva = at_offset(&args.symbol, found.place.gva, offset)?;
-        let memory = &found.victim.memory;
-        let site = Site::locate(Space::Victim(memory), gva, asked.unwrap_or(own), Allow::Any)?;
-        let bytes = inject::read(guest.memory(), &site)?;
-        Ok((site, bytes))
-    })?;
+    let read = match choice {
+        Some(choice) => {
+            choice.with_victim(&guest, &args.victim.files()?, order.target, |found| {
+                let place = found.place()?;
+                let typed = || type_of(&found.victim, place);
+                read(Space::Victim(&found.victim.memory), place, typed, &order)
+            })?
+        }
+        None => {
+            let place = find_in_kernel(&guest, order.target)?;
+            read(Space::Kernel(&guest), &place, || place.known_type(), &order)?
+        }
+    };
+    if json { output::json(&document(&read)) } else { output::text(&line(&read)) }
+}
+
+fn order(args: &ReadArgs) -> Result<Order<'_>, UsageError> {
+    let words = [&args.symbol, &args.num_bytes, &args.offset].map(Option::as_deref);
+    let [target, size, offset] = args.victim.words(words)?;
+    Ok(Order {
+        target: target.unwrap_or_default(),
+        size: words::optional("<NUM_BYTES>", size, number::parse)?.map(self::size).transpose()?,
+        offset: number::offset(words::optional("<OFFSET>", offset, number::parse)?.unwrap_or(0))?,
+    })
+}
+
+fn read(
+    space: Space,
+    place: &Place,
+    typed: impl Fn() -> Option<Typed>,
+    order: &Order,
+) -> anyhow::Result<Read> {
+    // With a number of bytes, these are what was asked for.
+    let typed = if order.size.is_none() { typed() } else { None };
+    let own = match &typed {
+        Some(typed) => typed.size()?.unwrap_or(place.size),
+        None => place.size,
+    };
+    let own = if own == 0 { DEFAULT_SIZE } else { own.min(LIMIT) };
+    let gva = at_offset(order.target, place.gva, order.offset)?;
+    let site = Site::locate(space, gva, order.size.unwrap_or(own), Allow::Any)?;
+    let bytes = inject::read(space.guest().memory(), &site)?;
+    let value = |typed: &Typed| value_of(&*typed.types, typed.id, &bytes);
+    let typed = typed.map(|typed| Ok::<_, TypesError>((typed.name()?, value(&typed)?)));
+    Ok(Read { typed: typed.transpose()?, site, bytes })
+}
+
+fn document(Read { site, bytes, typed }: &Read) -> Json {
     let (gva, gpa) = (site.start().gva, site.start().gpa);
-    if !json {
-        return output::text(&format!("{gva}: {}{}\n", hex(&bytes), shown(value(&bytes))));
-    }
-    output::json(&json!({
+    let value = typed.as_ref().map(|(_, value)| value.json());
+    let mut document = json!({
         "gva": gva.to_string(),
         "gpa": gpa.to_string(),
-        "bytes": hex(&bytes),
-        "value": value(&bytes),
-    }))
+        "bytes": hex(bytes),
+        "value": value.unwrap_or_else(|| number(bytes).into()),
+    });
+    if let Some((name, _)) = typed {
+        document["type"] = name.clone().into();
+    }
+    document
+}
+
+fn line(Read { site, bytes, typed }: &Read) -> String {
+    let gva = site.start().gva;
+    match typed {
+        Some((name, value)) if value.is_composite() => format!("{gva}: {value} ({name})\n"),
+        Some((name, value)) => format!("{gva}: {} = {value} ({name})\n", hex(bytes)),
+        None => {
+            let value = number(bytes).map(|value| format!(" = {value}"));
+            format!("{gva}: {}{}\n", hex(bytes), value.unwrap_or_default())
+        }
+    }
 }
 
 fn size(asked: i128) -> Result<u64, UsageError> {
@@ -63,12 +135,8 @@ fn size(asked: i128) -> Result<u64, UsageError> {
 }
 
 /// The bytes as a little-endian number, where one holds them.
-fn value(bytes: &[u8]) -> Option<u64> {
+fn number(bytes: &[u8]) -> Option<u64> {
     let mut word = [0; 8];
     word.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(u64::from_le_bytes(word))
-}
-
-fn shown(value: Option<u64>) -> String {
-    value.map(|value| format!(" = {value}")).unwrap_or_default()
 }

@@ -37,27 +37,6 @@ impl ProcessArgs {
     }
 }
 
-/// The words of a command line from the first on, of which the process id is left out with
-/// `--kernel`: then each is what the next one would be.
-pub fn words<'a, const N: usize>(
-    kernel: bool,
-    pid: &'a str,
-    rest: [Option<&'a str>; N],
-) -> Result<[Option<&'a str>; N], UsageError> {
-    if !kernel {
-        return Ok(rest);
-    }
-    let mut shifted = [None; N];
-    let all = [Some(pid)].into_iter().chain(rest);
-    shifted.iter_mut().zip(all).for_each(|(place, word)| *place = word);
-    match rest.last().copied().flatten() {
-        Some(more) => {
-            Err(UsageError(format!("unexpected argument '{more}': --kernel takes no WRAPPER_PID")))
-        }
-        None => Ok(shifted),
-    }
-}
-
 /// What `parse` makes of the word `text`, which is called `name`.
 pub fn word<T>(
     name: &str,
@@ -87,15 +66,46 @@ pub struct VictimArgs {
     /// A map of the victim's symbols instead: what nm printed, or like System.map
     #[arg(long, value_name = "PATH")]
     victim_map: Option<PathBuf>,
+    /// The program's debugging information, where that is in a file of its own [default: looked for
+    /// beside the program, and by build-id]
+    #[arg(long, value_name = "PATH")]
+    debug_file: Option<PathBuf>,
+    /// The guest's kernel itself is meant: then no WRAPPER_PID is given
+    #[arg(long, conflicts_with_all = ["child", "direct", "victim_map", "debug_file"])]
+    pub kernel: bool,
 }
 
 impl VictimArgs {
+    /// Which process is meant; none where the kernel itself is.
+    pub fn choice(&self, guest_args: &GuestArgs) -> Result<Option<Choice>, UsageError> {
+        (!self.kernel).then(|| self.process.choice(guest_args)).transpose()
+    }
+
+    /// The words behind the process id; with `--kernel` that is left out, and each word is what the
+    /// next one would be.
+    pub fn words<'a, const N: usize>(
+        &'a self,
+        rest: [Option<&'a str>; N],
+    ) -> Result<[Option<&'a str>; N], UsageError> {
+        if !self.kernel {
+            return Ok(rest);
+        }
+        if let Some(more) = rest.last().copied().flatten() {
+            let what = format!("unexpected argument '{more}': --kernel takes no WRAPPER_PID");
+            return Err(UsageError(what));
+        }
+        let mut words = [Some(self.process.pid.as_str())].into_iter().chain(rest);
+        Ok(rest.map(|_| words.next().flatten()))
+    }
+
     /// Where the victim's symbols are.
     pub fn files(&self) -> Result<Files, VictimError> {
-        match &self.victim_map {
-            Some(map) => Files::of_map(map),
-            None => Files::of_program(self.victim.as_deref()),
-        }
+        let mut files = match &self.victim_map {
+            Some(map) => Files::of_map(map)?,
+            None => Files::of_program(self.victim.as_deref())?,
+        };
+        files.debug_file = self.debug_file.clone();
+        Ok(files)
     }
 }
 

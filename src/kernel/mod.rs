@@ -1,5 +1,6 @@
 //! What is known about the guest's kernel: where it was loaded, its symbols and its members.
 
+mod all_symbols;
 mod clock;
 mod diagnosis;
 mod error;
@@ -7,7 +8,6 @@ mod facts;
 mod find;
 mod findings;
 mod layouts;
-mod lookup;
 mod own_symbols;
 mod own_types;
 mod pages;
@@ -18,6 +18,7 @@ mod symbols;
 mod system_map;
 mod vmcoreinfo;
 
+pub use all_symbols::KernelSymbol;
 pub use diagnosis::Diagnosis;
 pub use error::KernelError;
 pub use facts::{Facts, Placement};
@@ -27,7 +28,6 @@ pub use layouts::{
     MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, PageLayout,
     ShownLayout, SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
-pub use lookup::{KernelSymbol, LookupError};
 pub use pages::{Owner, PageFacts};
 pub use resources::system_ram;
 pub use search::{Rejected, outlived};
@@ -38,9 +38,10 @@ use crate::address::{Gpa, Gva};
 use crate::arch::x86_64::{self, KERNEL_IMAGE};
 use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::GuestMemory;
-use crate::types::Profile;
+use crate::types::{Profile, Types};
 use find::Located;
 use search::Search;
+use std::rc::Rc;
 use std::sync::Arc;
 use vmcoreinfo::VmCoreInfo;
 
@@ -197,6 +198,12 @@ impl Kernel {
         own_types::ask(&view, &self.symbols, &self.located, |btf, from| {
             Layouts::profile(btf).map_err(own_types::lacks(from))
         })
+    }
+
+    /// All types that it tells of itself.
+    pub fn types(&self, memory: &dyn GuestMemory) -> Result<Rc<dyn Types>, KernelError> {
+        let view = VirtualMemory { memory, space: self.space() };
+        Ok(Rc::new(own_types::whole(&view, &self.symbols, &self.located)?))
     }
 
     /// The kernel's own address space.

@@ -5,7 +5,7 @@ use super::{KernelError, Located, Symbols, slid};
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
 use crate::memory::Buffer;
-use crate::types::{Btf, TypesError};
+use crate::types::{Btf, TypeSource, TypesError, WHOLE};
 use memchr::memmem;
 use std::ops::Range;
 
@@ -27,15 +27,37 @@ pub fn ask<T>(
     located: &Located,
     ask: impl Fn(&Btf<Buffer>, &str) -> Result<T, KernelError>,
 ) -> Result<T, KernelError> {
+    choose(view, symbols, located, |btf, from| ask(&btf, from))
+}
+
+/// The kernel's own BTF. A module's does not tell what a task is.
+pub fn whole(
+    view: &VirtualMemory,
+    symbols: &Symbols,
+    located: &Located,
+) -> Result<Btf<Buffer>, KernelError> {
+    choose(view, symbols, located, |btf, from| match btf.member("task_struct", WHOLE) {
+        Ok(_) => Ok(btf),
+        Err(error) => Err(lacks(from)(error)),
+    })
+}
+
+fn choose<T>(
+    view: &VirtualMemory,
+    symbols: &Symbols,
+    located: &Located,
+    make: impl Fn(Btf<Buffer>, &str) -> Result<T, KernelError>,
+) -> Result<T, KernelError> {
     let bound = |name| slid(symbols, located, name).ok();
+    let parsed = |raw, from: &str| make(Btf::parse(raw).map_err(lacks(from))?, from);
     if let Some((start, stop)) = bound("__start_BTF").zip(bound("__stop_BTF")) {
-        return parsed(between(view, start, stop)?, OWN_TYPES, &ask);
+        return parsed(between(view, start, stop)?, OWN_TYPES);
     }
     let mut failed = KernelError::NoBtf;
     for at in headers(view, slid(symbols, located, "linux_banner")?) {
         let from = format!("{OWN_TYPES}, told by its header at {at}");
-        match whole(view, at).and_then(|raw| parsed(raw, &from, &ask)) {
-            Ok(answer) => return Ok(answer),
+        match with_header(view, at).and_then(|raw| parsed(raw, &from)) {
+            Ok(made) => return Ok(made),
             Err(error) => failed = error,
         }
     }
@@ -48,21 +70,13 @@ pub fn lacks(from: &str) -> impl Fn(TypesError) -> KernelError {
     move |source| KernelError::Types { from: from.clone(), source }
 }
 
-fn parsed<T>(
-    raw: Buffer,
-    from: &str,
-    ask: impl Fn(&Btf<Buffer>, &str) -> Result<T, KernelError>,
-) -> Result<T, KernelError> {
-    ask(&Btf::parse(raw).map_err(lacks(from))?, from)
-}
-
 fn between(view: &VirtualMemory, start: Gva, stop: Gva) -> Result<Buffer, KernelError> {
     let length = stop.checked_sub(start).ok_or(KernelError::NoBtf)?;
     copied(view, start, length)
 }
 
 /// The BTF whose header lies at `at`, which tells how long it is.
-fn whole(view: &VirtualMemory, at: Gva) -> Result<Buffer, KernelError> {
+fn with_header(view: &VirtualMemory, at: Gva) -> Result<Buffer, KernelError> {
     let mut header = [0; Btf::HEADER];
     view.read(at, &mut header)?;
     copied(view, at, Btf::length(&header))

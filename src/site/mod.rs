@@ -1,13 +1,17 @@
 //! From an address of the victim, or of the guest's kernel, to a place that may be written.
 
+mod kernel_target;
 mod region;
 mod sharers;
 mod space;
+mod target;
 mod verdict;
 
+pub use kernel_target::find_in_kernel;
 pub use region::{Draw, Region, RegionError};
 pub use sharers::Sharer;
 pub use space::Space;
+pub use target::{Place, Target, TargetError};
 pub use verdict::Verdict;
 
 use crate::address::{Gpa, Gva};
@@ -194,12 +198,12 @@ impl Site {
 
 impl SiteError {
     /// The same, and who else maps the page: to find them takes a look at every process.
-    pub fn with_sharers(mut self, victim: &VictimMemory) -> Self {
+    pub fn with_sharers(mut self, space: Space) -> Self {
         if let Self::NotItsOwn { gva, sharers, .. } | Self::ReadOnly { gva, sharers, .. } =
             &mut self
-            && let Ok(walk) = victim.view().walk(*gva)
+            && let Ok(walk) = space.view().walk(*gva)
         {
-            *sharers = sharers::of(victim, walk.gpa).unwrap_or_default();
+            *sharers = shared_with(space, walk.gpa).unwrap_or_default();
         }
         self
     }
@@ -216,9 +220,13 @@ impl SiteError {
     }
 }
 
-/// The processes other than the victim that map the page of `gva`.
-pub fn shared_with(victim: &VictimMemory, gpa: Gpa) -> Result<Vec<Sharer>, ProcessError> {
-    sharers::of(victim, gpa)
+/// The processes other than the victim that map the page at `gpa`. The kernel's own all of them
+/// have.
+pub fn shared_with(space: Space, gpa: Gpa) -> Result<Vec<Sharer>, ProcessError> {
+    match space {
+        Space::Victim(victim) => sharers::of(victim, gpa),
+        Space::Kernel(_) => Ok(Vec::new()),
+    }
 }
 
 fn piece(space: Space, gva: Gva, length: u64, allow: Allow) -> Result<Piece, SiteError> {

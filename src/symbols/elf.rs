@@ -3,7 +3,7 @@
 use super::bytes::{FileBytes, Part};
 use super::dynamic::{self, Copied, Dynamic, Exports, MOST_TEXT, SYMBOL};
 use super::headers::{BuildId, Headers, Segment, Symtab};
-use super::table::{Entry, Kind, Seen, Table, Version};
+use super::table::{Entry, Kind, Listed, Seen, Table, Version};
 use super::{Symbol, SymbolError, read_file};
 use goblin::elf::section_header::{SHN_ABS, SHN_COMMON, SHN_UNDEF};
 use goblin::elf::sym::{STB_GLOBAL, STB_LOCAL, STT_FILE, STT_GNU_IFUNC, STT_SECTION, STT_TLS, Sym};
@@ -130,6 +130,11 @@ impl ElfFile {
         !self.bytes.is_empty()
     }
 
+    /// All of its bytes, where they can be asked for.
+    pub fn file(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+
     /// Up to `length` bytes of the file from `offset` on.
     pub fn bytes(&self, offset: u64, length: u64) -> &[u8] {
         let end = offset.saturating_add(length).min(self.bytes.len() as u64);
@@ -146,6 +151,16 @@ impl ElfFile {
     /// The same of those symbols that are `seen`; none where there is none.
     pub fn seen(&self, name: &str, seen: Seen) -> Result<Option<&Symbol>, SymbolError> {
         self.symbols.seen(name, seen, &self.path)
+    }
+
+    /// The error for `name`, which it does not have.
+    pub fn no_symbol(&self, name: &str) -> SymbolError {
+        self.symbols.no_symbol(name, &self.path)
+    }
+
+    /// All of its symbols, by address.
+    pub fn listed(&self) -> Vec<Listed> {
+        self.symbols.listed(self.segments())
     }
 
     /// The names of all of its symbols.

@@ -3,6 +3,7 @@
 
 use super::SymbolError;
 use super::bytes::{FileBytes, Part};
+use super::sections::{NoSections, SectionTable};
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{self, ET_DYN, ET_EXEC, Header};
 use goblin::elf::note::{NT_GNU_BUILD_ID, NoteDataIterator, NoteIterator};
@@ -65,8 +66,8 @@ pub struct Headers {
     pub dynamic: Option<(u64, u64, u64)>,
     /// Place and length of the notes.
     notes: Vec<(u64, u64, u64)>,
-    /// Place, count and entry size of the section headers.
-    sections: (u64, u16, u16),
+    /// Where the section headers are.
+    sections: SectionTable,
 }
 
 impl Headers {
@@ -103,7 +104,7 @@ impl Headers {
             notes: of_type(PT_NOTE)
                 .map(|note| (note.p_offset, note.p_filesz, note.p_align))
                 .collect(),
-            sections: (header.e_shoff, header.e_shnum, header.e_shentsize),
+            sections: SectionTable::of(header),
         }
     }
 
@@ -129,7 +130,8 @@ impl Headers {
         })
     }
 
-    pub(super) fn build_id(&self, file: &dyn FileBytes) -> Option<BuildId> {
+    /// The build-id of `file`, where the linker left one in loaded memory.
+    pub fn build_id(&self, file: &dyn FileBytes) -> Option<BuildId> {
         self.notes.iter().find_map(|&(offset, length, align)| {
             let data = Part::whole(file, offset, length.min(LARGEST_NOTE))?;
             let alignment = if align == 8 { 8 } else { 4 };
@@ -157,15 +159,10 @@ impl Headers {
 
     /// The bytes of `.symtab` and of its names.
     pub(super) fn symtab(&self, file: &dyn FileBytes) -> Result<(Vec<u8>, Part), Symtab> {
-        let (at, count, size) = self.sections;
-        let context = Ctx::new(Container::Big, Endian::Little);
-        if at == 0 || count == 0 || usize::from(size) != SectionHeader::size(context) {
-            return Err(Symtab::Stripped);
-        }
-        let headers = Part::whole(file, at, u64::from(count) * u64::from(size));
-        let headers = headers.ok_or(Symtab::NotThere)?;
-        let headers = SectionHeader::parse_from(&headers, 0, count.into(), context);
-        let headers = headers.map_err(|_| Symtab::Stripped)?;
+        let headers = self.sections.read(file).map_err(|none| match none {
+            NoSections::Stripped => Symtab::Stripped,
+            NoSections::NotThere => Symtab::NotThere,
+        })?;
         let table = headers.iter().find(|section| section.sh_type == SHT_SYMTAB);
         let table = table.ok_or(Symtab::Stripped)?;
         let names = headers.get(table.sh_link as usize).ok_or(Symtab::Stripped)?;

@@ -5,7 +5,7 @@
 //! for them while it reads, and keeps no text. A kernel's letters are not looked at: 7.2's kallsyms
 //! gives `init_task` the letter of a function.
 
-use super::table::{Entry, Kind, Table, Version};
+use super::table::{Entry, Kind, Listed, Seen, Table, Version};
 use super::{Symbol, SymbolError, open_file, read_file};
 use memchr::memmem;
 use std::collections::HashMap;
@@ -70,6 +70,21 @@ impl MapFile {
     /// The symbol that `name` means.
     pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
         self.table.symbol(name, &self.path)
+    }
+
+    /// The same; none where there is none.
+    pub fn seen(&self, name: &str) -> Result<Option<&Symbol>, SymbolError> {
+        self.table.seen(name, Seen::Any, &self.path)
+    }
+
+    /// The error for `name`, which it does not have.
+    pub fn no_symbol(&self, name: &str) -> SymbolError {
+        self.table.no_symbol(name, &self.path)
+    }
+
+    /// All of its symbols, by address.
+    pub fn listed(&self) -> Vec<Listed> {
+        self.table.listed(&[])
     }
 
     /// The names of all of its symbols.

@@ -8,6 +8,7 @@ mod elf;
 mod headers;
 pub mod kallsyms;
 mod map_file;
+mod sections;
 mod table;
 
 pub use bytes::{FileBytes, Loaded};
@@ -15,7 +16,8 @@ pub use dynamic::Copied;
 pub use elf::{ElfFile, soname};
 pub use headers::{BuildId, Headers, Segment, Symtab};
 pub use map_file::{MapFile, first_addresses};
-pub use table::Seen;
+pub use sections::{NoSections, SectionError, Sections};
+pub use table::{Listed, Seen};
 
 use std::fmt;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! The names of a program, and the one place that a name means.
 
 use super::demangle::demangle;
-use super::{Place, Symbol, SymbolError, nearest_names};
+use super::{Place, Segment, Symbol, SymbolError, nearest_names};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,6 +107,52 @@ impl Entry {
     }
 }
 
+/// A symbol as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What to type for it: `FILE:NAME` for what one source file keeps to itself, and as C++ and
+    /// Rust have it.
+    pub name: String,
+    /// The same without FILE and parameters, and as the linker knows it.
+    pub other_names: Vec<String>,
+    /// The symbol.
+    pub symbol: Symbol,
+    /// What it is, as `nm` has it: `t` text, `d` data, `b` data that starts as zeros, `r` read-only,
+    /// `i` IFUNC, `l` thread-local, `a` absolute; a capital where the whole program means it.
+    pub letter: char,
+}
+
+impl Entry {
+    fn listed(&self, segments: &[Segment]) -> Listed {
+        let raw = self.symbol.name.clone();
+        let short = demangle(&raw).map(|own| own.short);
+        let letter = self.letter(segments);
+        Listed {
+            name: self.place().name.unwrap_or_else(|| raw.clone()),
+            other_names: short.into_iter().chain([raw]).collect(),
+            symbol: self.symbol.clone(),
+            letter: if self.global { letter.to_ascii_uppercase() } else { letter },
+        }
+    }
+
+    fn letter(&self, segments: &[Segment]) -> char {
+        let own = segments.iter().find_map(|segment| {
+            let into = self.symbol.address.checked_sub(segment.address)?;
+            (into < segment.memory_size).then_some((segment, into))
+        });
+        match (self.kind, own) {
+            (Kind::Indirect, _) => 'i',
+            (Kind::ThreadLocal, _) => 'l',
+            _ if self.symbol.absolute => 'a',
+            (_, Some((segment, _))) if segment.executable => 't',
+            (_, Some((segment, into))) if segment.writable && into >= segment.file_size => 'b',
+            (_, Some((segment, _))) if !segment.writable => 'r',
+            _ if self.symbol.writable => 'd',
+            _ => '?',
+        }
+    }
+}
+
 /// The symbols of a program.
 pub struct Table {
     pub entries: Vec<Entry>,
@@ -174,6 +220,15 @@ impl Table {
         found.find(|found| !found.is_empty()).unwrap_or_default()
     }
 
+    /// All of them by address, each once, in a program with these segments.
+    pub fn listed(&self, segments: &[Segment]) -> Vec<Listed> {
+        let mut all: Vec<_> = self.entries.iter().collect();
+        let key = |entry: &&Entry| (entry.symbol.address, entry.symbol.name.clone());
+        all.sort_by_cached_key(key);
+        all.dedup_by_key(|entry| key(entry));
+        all.into_iter().map(|entry| entry.listed(segments)).collect()
+    }
+
     /// The names of all of them, as the linker knows them and as they are read.
     pub fn names(&self) -> impl Iterator<Item = String> {
         let raw = self.entries.iter().map(|entry| entry.symbol.name.clone());
@@ -188,7 +243,8 @@ impl Table {
         parts.find(known)
     }
 
-    fn no_symbol(&self, name: &str, path: &Path) -> SymbolError {
+    /// The error for `name`, which the program at `path` does not have.
+    pub fn no_symbol(&self, name: &str, path: &Path) -> SymbolError {
         if self.entries.is_empty() {
             return SymbolError::Stripped(path.to_owned());
         }

@@ -5,7 +5,8 @@
 //! longer than all the rest of a command. All of it comes from guest RAM, so every length is
 //! checked and every chase bounded.
 
-use super::{Member, TypeSource, TypesError, WHOLE};
+use super::model::{DEPTH, POINTER, spelling};
+use super::{Bits, Field, Member, Shape, TypeId, TypeSource, Types, TypesError, WHOLE};
 use std::ops::{Deref, Range};
 
 const HEADER: usize = 24;
@@ -13,8 +14,6 @@ const HEADER: usize = 24;
 const TYPE: usize = 12;
 /// What a type takes with its variable part, at least on average.
 const USUAL_TYPE: usize = 18;
-/// How deep types may lie within each other, and how long a chain of typedefs may be.
-const DEPTH: usize = 32;
 /// How many members one search may look at. The largest structures have some hundred; damaged
 /// ones could nest so that each level multiplies the work.
 const MEMBERS: usize = 100_000;
@@ -27,10 +26,12 @@ mod kind {
     pub const STRUCT: u32 = 4;
     pub const UNION: u32 = 5;
     pub const ENUM: u32 = 6;
+    pub const FWD: u32 = 7;
     pub const TYPEDEF: u32 = 8;
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -39,6 +40,12 @@ mod kind {
     pub const TYPE_TAG: u32 = 18;
     pub const ENUM64: u32 = 19;
     pub const LAST: u32 = ENUM64;
+}
+
+/// How the number of an `INT` is meant, in the word behind its fixed part.
+mod encoding {
+    pub const SIGNED: u32 = 1;
+    pub const BOOL: u32 = 4;
 }
 
 /// A kernel's types.
@@ -60,8 +67,9 @@ struct Type {
     name: u32,
     kind: u32,
     count: usize,
-    /// Members of a structure keep the size of bit fields beside their offsets.
-    bit_fields: bool,
+    /// Members of a structure keep the size of bit fields beside their offsets; enumerations have
+    /// values with a sign; a declaration is of a union.
+    flag: bool,
     size_or_type: u32,
     /// Where the variable part starts.
     rest: usize,
@@ -78,18 +86,19 @@ impl Type {
             name: word(0),
             kind: info >> 24 & 0x1f,
             count: (info & 0xffff) as usize,
-            bit_fields: info >> 31 == 1,
+            flag: info >> 31 == 1,
             size_or_type: word(8),
             rest,
         }
     }
 }
 
-/// One member, with where it lies in bits.
+/// One member, with where it lies in bits, and how many it has if it is a bit field.
 struct RawMember {
     name: u32,
     of_type: u32,
     bits: u64,
+    count: u64,
 }
 
 /// What is left of the bounds of one search.
@@ -198,7 +207,7 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
     fn size(&self, id: u32, depth: usize) -> Option<u64> {
         let found = self.resolve(id)?;
         match found.kind {
-            kind::PTR => Some(8),
+            kind::PTR => Some(POINTER),
             kind::ARRAY if depth > 0 => {
                 let element = word(self.types(), found.rest)?;
                 let count = word(self.types(), found.rest + 8)?;
@@ -215,10 +224,11 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
         (0..of.count).filter_map(move |index| {
             let at = of.rest + index * TYPE;
             let offset = word(self.types(), at + 8)?;
-            let bits = if of.bit_fields { offset & 0xff_ffff } else { offset };
+            let (bits, count) =
+                if of.flag { (offset & 0xff_ffff, offset >> 24) } else { (offset, 0) };
             let name = word(self.types(), at)?;
             let of_type = word(self.types(), at + 4)?;
-            Some(RawMember { name, of_type, bits: u64::from(bits) })
+            Some(RawMember { name, of_type, bits: bits.into(), count: count.into() })
         })
     }
 
@@ -251,16 +261,77 @@ impl<B: Deref<Target = [u8]>> Btf<B> {
         found.map(|(_, id)| *id).ok_or_else(|| TypesError::NoStructure(name.to_owned()))
     }
 
-    /// The value of `name` in the enumeration `of`.
-    fn value(&self, of: &Type, name: &[u8]) -> Option<u64> {
+    /// The names of the enumeration `of`, as offsets into the strings, and their values.
+    fn values<'a>(&'a self, of: &'a Type) -> impl Iterator<Item = (u32, u64)> + 'a {
         let entry = if of.kind == kind::ENUM64 { 12 } else { 8 };
-        (0..of.count.min(MEMBERS)).find_map(|index| {
+        let count = if matches!(of.kind, kind::ENUM | kind::ENUM64) { of.count } else { 0 };
+        (0..count).filter_map(move |index| {
             let at = of.rest + index * entry;
-            let own = word(self.types(), at)?;
+            let name = word(self.types(), at)?;
             let low = word(self.types(), at + 4)?;
             let high = if entry == 12 { word(self.types(), at + 8)? } else { 0 };
-            self.is_string(own, name).then_some(u64::from(high) << 32 | u64::from(low))
+            Some((name, u64::from(high) << 32 | u64::from(low)))
         })
+    }
+
+    /// The text at `offset` of the strings; none where it is empty, or no text.
+    fn text(&self, offset: u32) -> Option<&str> {
+        let tail = self.raw[self.string_section.clone()].get(offset as usize..)?;
+        let text = tail.get(..memchr::memchr(0, tail)?)?;
+        std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
+    }
+
+    /// The type of the variable `name`. Of most kernels only those of each CPU are told.
+    pub fn variable(&self, name: &str) -> Option<TypeId> {
+        let all = (1..self.positions.len() as u32).filter_map(|id| self.type_of(id));
+        let mut variables = all.filter(|found| found.kind == kind::VAR);
+        let found = variables.find(|found| self.is_string(found.name, name.as_bytes()))?;
+        Some(TypeId::new(found.size_or_type.into()))
+    }
+
+    /// The type of an id that this source has given, behind typedefs and qualifiers. What one file
+    /// of the kernel only declares, another defines.
+    fn type_behind(&self, id: TypeId) -> Option<Type> {
+        let found = self.resolve(u32::try_from(id.at).ok()?)?;
+        let declared = self.text(found.name).filter(|_| found.kind == kind::FWD);
+        let defined = declared.and_then(|name| self.called(name, &self.structures).ok());
+        Some(defined.and_then(|id| self.type_of(id)).unwrap_or(found))
+    }
+
+    /// What `found`, behind typedefs and qualifiers, is.
+    fn shape_of(&self, found: &Type) -> Shape {
+        let size = u64::from(found.size_or_type);
+        let word = |at| word(self.types(), found.rest + at).unwrap_or(0);
+        match found.kind {
+            kind::INT if word(0) >> 24 & encoding::BOOL != 0 => Shape::Bool { size },
+            kind::INT if self.is_string(found.name, b"char") => Shape::Char { size },
+            kind::INT => Shape::Int { size, signed: word(0) >> 24 & encoding::SIGNED != 0 },
+            kind::FLOAT => Shape::Float { size },
+            kind::ENUM | kind::ENUM64 => Shape::Enumeration { size },
+            kind::PTR => Shape::Pointer(TypeId::new(size)),
+            kind::ARRAY => {
+                let element = TypeId::new(word(0).into());
+                Shape::Array { element, count: Some(word(8).into()) }
+            }
+            kind::STRUCT | kind::UNION => Shape::Structure { size: Some(size) },
+            kind::FWD => Shape::Structure { size: None },
+            kind::FUNC | kind::FUNC_PROTO => Shape::Function,
+            _ => Shape::Other { size: None },
+        }
+    }
+
+    /// The first type of any kind that is called `name`, as C spells numbers.
+    fn any_called(&self, name: &str) -> Option<TypeId> {
+        let spelled = spelling(name);
+        let all = (1..self.positions.len() as u32).filter_map(|id| Some((id, self.type_of(id)?)));
+        let mut found = all.filter(|(_, found)| match found.kind {
+            kind::TYPEDEF => self.is_string(found.name, name.as_bytes()),
+            kind::INT | kind::FLOAT => {
+                self.text(found.name).is_some_and(|own| spelling(own) == spelled)
+            }
+            _ => false,
+        });
+        found.next().map(|(id, _)| TypeId::new(id.into()))
     }
 
     fn is_string(&self, offset: u32, text: &[u8]) -> bool {
@@ -288,12 +359,94 @@ impl<B: Deref<Target = [u8]>> TypeSource for Btf<B> {
     }
 
     fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError> {
+        let missing =
+            || TypesError::NoMember { structure: enumeration.to_owned(), member: name.to_owned() };
         let found = self.type_of(self.called(enumeration, &self.enumerations)?);
-        let value = found.and_then(|found| self.value(&found, name.as_bytes()));
-        value.ok_or_else(|| TypesError::NoMember {
-            structure: enumeration.to_owned(),
-            member: name.to_owned(),
+        let found = found.ok_or_else(missing)?;
+        let value = self.values(&found).find(|(own, _)| self.is_string(*own, name.as_bytes()));
+        value.map(|(_, value)| value).ok_or_else(missing)
+    }
+
+    fn types(&self) -> Option<&dyn Types> {
+        Some(self)
+    }
+}
+
+impl<B: Deref<Target = [u8]>> Types for Btf<B> {
+    fn named(&self, name: &str) -> Result<Option<TypeId>, TypesError> {
+        let called = |name: &str, all| self.called(name.trim(), all).ok();
+        let id = |id: u32| TypeId::new(id.into());
+        Ok(match name.split_once(' ') {
+            Some(("struct" | "union", name)) => called(name, &self.structures).map(id),
+            Some(("enum", name)) => called(name, &self.enumerations).map(id),
+            _ => {
+                let structure = called(name, &self.structures);
+                let found = structure.or_else(|| called(name, &self.enumerations)).map(id);
+                found.or_else(|| self.any_called(name))
+            }
         })
+    }
+
+    fn shape(&self, id: TypeId) -> Result<Shape, TypesError> {
+        if let Some(to) = id.pointed() {
+            return Ok(Shape::Pointer(to));
+        }
+        Ok(self.type_behind(id).map_or(Shape::Void, |found| self.shape_of(&found)))
+    }
+
+    fn own_name(&self, id: TypeId) -> Result<Option<String>, TypesError> {
+        let mut at = u32::try_from(id.at).unwrap_or(0);
+        if id.pointed().is_some() {
+            return Ok(None);
+        }
+        for _ in 0..DEPTH {
+            let Some(found) = self.type_of(at) else { return Ok(None) };
+            let keyword = match found.kind {
+                kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    at = found.size_or_type;
+                    continue;
+                }
+                kind::INT | kind::FLOAT | kind::TYPEDEF => "",
+                kind::STRUCT => "struct ",
+                kind::UNION => "union ",
+                kind::FWD => {
+                    if found.flag {
+                        "union "
+                    } else {
+                        "struct "
+                    }
+                }
+                kind::ENUM | kind::ENUM64 => "enum ",
+                _ => return Ok(None),
+            };
+            let name = self.text(found.name).unwrap_or("{...}");
+            return Ok(Some(format!("{keyword}{name}")));
+        }
+        Ok(None)
+    }
+
+    fn members(&self, id: TypeId) -> Result<Vec<Field>, TypesError> {
+        let structure = |found: &Type| matches!(found.kind, kind::STRUCT | kind::UNION);
+        let found = self.type_behind(id).filter(structure).filter(|_| id.pointed().is_none());
+        let Some(found) = found else { return Ok(Vec::new()) };
+        let field = |RawMember { name, of_type, bits, count }| Field {
+            name: self.text(name).map(str::to_owned),
+            id: TypeId::new(of_type.into()),
+            offset: bits / 8,
+            bits: (count > 0).then_some(Bits { shift: bits % 8, count }),
+        };
+        Ok(self.members(&found).map(field).collect())
+    }
+
+    fn enumerators(&self, id: TypeId) -> Result<Vec<(String, i128)>, TypesError> {
+        let Some(found) = self.type_behind(id) else { return Ok(Vec::new()) };
+        let value = |value: u64| match (found.flag, found.kind) {
+            (true, kind::ENUM) => i128::from(value as u32 as i32),
+            (true, _) => i128::from(value as i64),
+            (false, _) => i128::from(value),
+        };
+        let named = |(name, own)| Some((self.text(name)?.to_owned(), value(own)));
+        Ok(self.values(&found).filter_map(named).collect())
     }
 }
 
@@ -324,6 +477,7 @@ fn variable_part(of: &Type) -> Result<usize, TypesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Start;
 
     /// Builds BTF by hand: each type is its words, names are looked up in `strings`.
     fn blob(types: &[u32], strings: &[u8]) -> Vec<u8> {
@@ -456,5 +610,76 @@ mod tests {
         let raw = blob(&[TASK, union, 8, 0, 2, 0, INNER, typedef, 1], STRINGS);
         let btf = Btf::parse(raw).unwrap();
         assert!(btf.member("task", "pid").is_err());
+    }
+
+    /// What [`Types`] tell of the example.
+    #[test]
+    fn tells_what_types_are() {
+        let btf = Btf::parse(example()).unwrap();
+        let types: &dyn Types = &btf;
+        let task = types.named("struct task").unwrap().unwrap();
+        assert_eq!(types.named("task").unwrap(), Some(task));
+        assert_eq!(types.name(task).unwrap(), "struct task");
+        assert_eq!(types.size(task).unwrap(), Some(32));
+        let member = |name| types.member(task, name).unwrap().unwrap();
+        assert_eq!(types.name(member("comm").id).unwrap(), "char [16]");
+        assert_eq!((member("pid").offset, member("inner").offset), (24, 24));
+        assert_eq!(types.member_names(task).unwrap(), ["comm", "pid", "inner"]);
+        assert_eq!(types.name(task.pointer().pointer()).unwrap(), "struct task **");
+        assert_eq!(types.shape(task.pointer()).unwrap(), Shape::Pointer(task));
+        assert_eq!(types.named("char").unwrap().unwrap(), TypeId::new(1));
+        assert!(types.named("struct inne").unwrap().is_none());
+        let flags = types.named("enum flags").unwrap().unwrap();
+        assert_eq!(types.enumerators(flags).unwrap()[1], ("list".to_owned(), 3));
+        assert_eq!(types.shape(TypeId::new(99)).unwrap(), Shape::Void);
+    }
+
+    #[test]
+    fn paths_lead_through_it() {
+        let btf = Btf::parse(example()).unwrap();
+        let task = btf.named("task").unwrap().unwrap();
+        let (at, far) = (crate::address::Gva(0x1000), crate::address::Gva(0x5000));
+        let lead = |text: &str, start| {
+            let all = crate::types::Expression::all(text);
+            let way = all.last().unwrap();
+            way.follow(&btf, start, &|gva| (gva == at).then_some(0x5000)).map(|(gva, _)| gva.0)
+        };
+        let (object, pointer) = (Start::Object(at, task), Start::Pointer(at, task));
+        let at_pointer = Start::Object(at, task.pointer());
+        assert_eq!(lead("t.comm[15]", object).unwrap(), 0x100f);
+        assert_eq!(lead("t->inner.x", pointer).unwrap(), 0x101c);
+        assert_eq!(lead("t->inner.x", at_pointer).unwrap(), 0x501c);
+        assert_eq!(lead("t[2].pid", at_pointer).unwrap(), far.0 + 64 + 24);
+        assert_eq!(lead("t[-1]", at_pointer).unwrap(), far.0 - 32);
+        assert_eq!(lead("*t", at_pointer).unwrap(), 0x5000);
+        assert_eq!(lead("*t.comm", object).unwrap(), 0x1000);
+        let fails = |text: &str, start, word: &str| {
+            let error = lead(text, start).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        fails("t.comm[16]", object, "'t.comm' is char [16]: there is no element 16, only 0 to 15");
+        fails("t->comm", object, "'t' is struct task: type t.comm");
+        fails("t.comm", pointer, "'t' is struct task *: type t->comm");
+        fails("t.com", object, "'t' is struct task, which has no member 'com'; the nearest: comm");
+        fails("t.comm.x", object, "'t.comm' is char [16], which has no members: type t.comm[0]");
+        fails("t.pid[0]", object, "'t.pid' is char, which has no elements");
+        fails("*t.pid", object, "'t.pid' is char, and leads nowhere");
+        fails("t->comm", Start::Object(far, task.pointer()), "'t' is a pointer at 0x5000, where");
+        fails("t[0x7fffffffffffffff]", at_pointer, "outside of the address space");
+    }
+
+    #[test]
+    fn damage_leads_nowhere() {
+        let whole = example();
+        for at in 0..whole.len() {
+            let mut bad = whole.clone();
+            bad[at] ^= 0xff;
+            let Ok(btf) = Btf::parse(bad) else { continue };
+            let types: &dyn Types = &btf;
+            for id in (0..10).map(TypeId::new) {
+                let _ = (types.name(id), types.size(id), types.member_names(id));
+                let _ = crate::types::value_of(types, id, &[0xa5; 64]).unwrap().to_string();
+            }
+        }
     }
 }

@@ -1,345 +1,569 @@
-//! DWARF, the types in a vmlinux built with CONFIG_DEBUG_INFO, through gimli.
+//! DWARF, what compilers note of a program's types and variables, through gimli. Versions 2 to 5.
 //!
 //! A kernel's has some thousand units with some million entries. Units are read one after another
-//! until each structure asked for has been found; most are in the first few hundred.
+//! until what is asked for has been found; of a kernel, most is in the first few hundred.
+//!
+//! A type is told by where its entry lies in `.debug_info`.
 
-use super::file::section;
-use super::{Member, TypeSource, TypesError, WHOLE};
-use flate2::read::ZlibDecoder;
+use super::model::{DEPTH, VOID, spelling};
+use super::{Bits, Field, Member, Shape, TypeId, TypeSource, Types, TypesError, WHOLE};
+use crate::symbols::Sections;
 use gimli::{
-    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwAt, DwarfSections, EndianSlice,
-    LittleEndian, Operation, Unit, UnitOffset, constants as dw,
+    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwAt, DwTag, EndianRcSlice,
+    EntriesTreeNode, LittleEndian, Operation, Reader as _, SectionId, UnitHeader, UnitOffset,
+    constants as dw,
 };
-use goblin::elf::Elf;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::Read;
 use std::rc::Rc;
 
-/// How deep types may lie within each other, and how long a chain of typedefs may be.
-const DEPTH: usize = 32;
-/// `struct Elf64_Chdr`: type, reserved, size, alignment; and the type of zlib.
-const COMPRESSION_HEADER: usize = 24;
-const COMPRESSED_BY_ZLIB: u32 = 1;
-/// The flag of a section that is compressed (SHF_COMPRESSED).
-const COMPRESSED: u64 = 0x800;
+/// The sections that tell of types. (A unit is not read without its lines.)
+const SECTIONS: [SectionId; 7] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugAddr,
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugLineStr,
+    SectionId::DebugStr,
+    SectionId::DebugStrOffsets,
+];
 
-type Slice<'d> = EndianSlice<'d, LittleEndian>;
-type Entry<'d> = DebuggingInformationEntry<Slice<'d>>;
+type Slice = EndianRcSlice<LittleEndian>;
+type Unit = gimli::Unit<Slice>;
+type Entry = DebuggingInformationEntry<Slice>;
+type Node<'a, 'me> = EntriesTreeNode<'a, 'me, Slice>;
 type Result<T, E = gimli::Error> = std::result::Result<T, E>;
 
 /// The types of a program's debugging information.
 pub struct Dwarf {
-    sections: DwarfSections<Vec<u8>>,
+    dwarf: gimli::Dwarf<Slice>,
+    headers: Vec<UnitHeader<Slice>>,
+    /// The units in which something was looked up.
+    units: RefCell<HashMap<usize, Rc<Unit>>>,
     index: RefCell<Index>,
 }
 
-/// Where a definition stands.
-type Place = (DebugInfoOffset, UnitOffset);
-
-/// Where the structures and enumerations of the units that have been read are defined.
+/// Where the types of the units that have been read are defined, by their names, those of
+/// namespaces included.
 #[derive(Default)]
 struct Index {
-    structures: HashMap<String, Place>,
-    enumerations: HashMap<String, Place>,
+    structures: HashMap<String, u64>,
+    enumerations: HashMap<String, u64>,
+    /// Typedefs and what the language has itself.
+    others: HashMap<String, u64>,
     /// How many units have been read.
     units: usize,
 }
 
+/// An entry, and the unit that it is in.
+struct Die {
+    unit: Rc<Unit>,
+    entry: Entry,
+}
+
+impl Die {
+    /// Where it lies in all of `.debug_info`.
+    fn at(&self) -> u64 {
+        place(&self.unit, self.entry.offset())
+    }
+}
+
 impl Dwarf {
-    /// Takes the sections out of the file `bytes`, which `elf` describes.
-    pub(super) fn parse(elf: &Elf, bytes: &[u8]) -> Result<Self, TypesError> {
-        let sections = DwarfSections::load(|id| plain(elf, bytes, id.name()))?;
-        Ok(Self { sections, index: RefCell::default() })
-    }
-
-    fn view(&self) -> View<'_> {
-        View(self.sections.borrow(|section| EndianSlice::new(section, LittleEndian)))
-    }
-
-    /// Where what `known` looks for in the index is defined; reads on until it has been met.
-    fn defined(&self, known: impl Fn(&Index) -> Option<Place>) -> Result<Option<Place>> {
-        let mut index = self.index.borrow_mut();
-        let view = self.view();
-        let mut headers = view.0.units();
-        for _ in 0..index.units {
-            headers.next()?;
+    /// Takes the sections out of a file that has these.
+    pub fn parse(sections: &Sections) -> Result<Self, TypesError> {
+        let dwarf = gimli::Dwarf::load(|id| {
+            let wanted = SECTIONS.contains(&id).then(|| sections.bytes(id.name())).transpose()?;
+            Ok::<_, TypesError>(Slice::new(
+                wanted.flatten().unwrap_or_default().into(),
+                LittleEndian,
+            ))
+        })?;
+        let (mut headers, mut next) = (Vec::new(), dwarf.units());
+        while let Some(header) = next.next()? {
+            headers.push(header);
         }
+        Ok(Self { dwarf, headers, units: RefCell::default(), index: RefCell::default() })
+    }
+
+    /// The type of the variable that lies at the link-time `address`. Where none is told to be
+    /// there, as of what was moved out of a library, that of the declaration of `name`.
+    pub fn variable(&self, name: &str, address: u64) -> Result<Option<TypeId>, TypesError> {
+        let (mut declared, mut split) = (None, false);
+        for header in &self.headers {
+            let unit = Rc::new(self.dwarf.unit(header.clone())?);
+            split |= unit.dwo_name().is_ok_and(|name| name.is_some());
+            if let Some(found) = self.variable_of(&unit, name, address, &mut declared)? {
+                return self.variable_type(Die { unit, entry: found });
+            }
+        }
+        match declared {
+            Some(declared) => self.variable_type(declared),
+            None if split => Err(TypesError::Split),
+            None => Ok(None),
+        }
+    }
+
+    fn variable_of(
+        &self,
+        unit: &Rc<Unit>,
+        name: &str,
+        address: u64,
+        declared: &mut Option<Die>,
+    ) -> Result<Option<Entry>> {
+        let mut entries = unit.entries();
+        while let Some(entry) = entries.next_dfs()? {
+            if entry.tag() != dw::DW_TAG_variable {
+                continue;
+            }
+            if self.address(unit, entry)? == Some(address) {
+                return Ok(Some(entry.clone()));
+            }
+            let declares = entry.attr(dw::DW_AT_declaration).is_some();
+            if declares && declared.is_none() && self.is_called(unit, entry, name) {
+                *declared = Some(Die { unit: Rc::clone(unit), entry: entry.clone() });
+            }
+        }
+        Ok(None)
+    }
+
+    /// The one address that a variable has, if it has one.
+    fn address(&self, unit: &Unit, entry: &Entry) -> Result<Option<u64>> {
+        let Some(AttributeValue::Exprloc(place)) = entry.attr_value(dw::DW_AT_location) else {
+            return Ok(None);
+        };
+        Ok(match place.operations(unit.encoding()).next()? {
+            Some(Operation::Address { address }) => Some(address),
+            Some(Operation::AddressIndex { index }) => self.dwarf.address(unit, index).ok(),
+            _ => None,
+        })
+    }
+
+    fn is_called(&self, unit: &Unit, entry: &Entry, name: &str) -> bool {
+        [dw::DW_AT_name, dw::DW_AT_linkage_name]
+            .into_iter()
+            .any(|own| self.text(unit, entry, own).is_some_and(|own| own == name))
+    }
+
+    /// The type of a variable, which its definition may leave to a declaration before it.
+    fn variable_type(&self, mut die: Die) -> Result<Option<TypeId>, TypesError> {
+        for _ in 0..DEPTH {
+            if die.entry.attr(dw::DW_AT_type).is_some() {
+                return Ok(Some(self.type_id(&die)?));
+            }
+            let before = self.leads_to(&die, dw::DW_AT_specification)?;
+            let before = match before {
+                None => self.leads_to(&die, dw::DW_AT_abstract_origin)?,
+                found => found,
+            };
+            let Some(before) = before else { return Ok(None) };
+            die = self.die(before)?;
+        }
+        Ok(None)
+    }
+
+    fn unit(&self, index: usize) -> Result<Rc<Unit>> {
+        if let Some(unit) = self.units.borrow().get(&index) {
+            return Ok(Rc::clone(unit));
+        }
+        let unit = Rc::new(self.dwarf.unit(self.headers[index].clone())?);
+        self.units.borrow_mut().insert(index, Rc::clone(&unit));
+        Ok(unit)
+    }
+
+    /// The entry at `at`, which may be in any unit.
+    fn die(&self, at: u64) -> Result<Die> {
+        let offset = DebugInfoOffset(usize::try_from(at).unwrap_or(usize::MAX));
+        let after = |header: &UnitHeader<Slice>| {
+            header.debug_info_offset().is_some_and(|start| start <= offset)
+        };
+        let index = self.headers.partition_point(after).checked_sub(1);
+        let index = index.ok_or(gimli::Error::NoEntryAtGivenOffset(at))?;
+        let unit = self.unit(index)?;
+        let within = offset.to_unit_offset(&unit.header);
+        let entry = unit.entry(within.ok_or(gimli::Error::NoEntryAtGivenOffset(at))?)?;
+        Ok(Die { unit, entry })
+    }
+
+    /// Where the attribute `name` of `die` leads.
+    fn leads_to(&self, die: &Die, name: DwAt) -> Result<Option<u64>, TypesError> {
+        match die.entry.attr_value(name) {
+            Some(AttributeValue::UnitRef(at)) => Ok(Some(place(&die.unit, at))),
+            Some(AttributeValue::DebugInfoRef(at)) => Ok(Some(at.0 as u64)),
+            Some(AttributeValue::DebugTypesRef(_)) => Err(TypesError::TypeUnits),
+            Some(AttributeValue::DebugInfoRefSup(_)) => Err(TypesError::Supplementary),
+            _ => Ok(None),
+        }
+    }
+
+    /// What `die` says its type is.
+    fn type_id(&self, die: &Die) -> Result<TypeId, TypesError> {
+        Ok(TypeId::new(self.leads_to(die, dw::DW_AT_type)?.unwrap_or(VOID)))
+    }
+
+    /// The type at `at` behind qualifiers, and where `typedefs` says so behind typedefs; `None` for
+    /// `void`.
+    fn resolve(&self, mut at: u64, typedefs: bool) -> Result<Option<Die>, TypesError> {
+        for _ in 0..DEPTH {
+            if at == VOID {
+                return Ok(None);
+            }
+            let die = self.die(at)?;
+            let tag = die.entry.tag();
+            if !(is_qualifier(tag) || typedefs && tag == dw::DW_TAG_typedef) {
+                return Ok(Some(die));
+            }
+            at = self.leads_to(&die, dw::DW_AT_type)?.unwrap_or(VOID);
+        }
+        Err(damaged("a type is made of itself"))
+    }
+
+    /// The same; of a structure that is only declared there, its definition, if there is one.
+    fn defined(&self, at: u64) -> Result<Option<Die>, TypesError> {
+        let die = self.resolve(at, true)?;
+        let Some(declared) = die.as_ref().filter(|die| is_declaration(&die.entry)) else {
+            return Ok(die);
+        };
+        let Some(name) = self.text(&declared.unit, &declared.entry, dw::DW_AT_name) else {
+            return Ok(die);
+        };
+        match self.structure(&name)? {
+            Some(at) => Ok(Some(self.die(at)?)),
+            None => Ok(die),
+        }
+    }
+
+    fn structure(&self, name: &str) -> Result<Option<u64>> {
+        self.indexed(|index| index.structures.get(name).copied())
+    }
+
+    fn enumeration(&self, name: &str) -> Result<Option<u64>> {
+        self.indexed(|index| index.enumerations.get(name).copied())
+    }
+
+    /// What `known` finds in the index; reads on until it does.
+    fn indexed(&self, known: impl Fn(&Index) -> Option<u64>) -> Result<Option<u64>> {
+        let mut index = self.index.borrow_mut();
         loop {
             if let Some(found) = known(&index) {
                 return Ok(Some(found));
             }
-            let Some(header) = headers.next()? else { return Ok(None) };
+            let Some(header) = self.headers.get(index.units) else { return Ok(None) };
             index.units += 1;
-            if let Some(at) = header.debug_info_offset() {
-                view.index(at, &view.0.unit(header)?, &mut index)?;
+            let unit = self.dwarf.unit(header.clone())?;
+            let mut tree = unit.entries_tree(None)?;
+            self.add(&unit, tree.root()?, "", DEPTH, &mut index)?;
+        }
+    }
+
+    /// Adds the types that stand right in the scope `node`, and in the namespaces there. The first
+    /// of a name is a kernel's own.
+    fn add(
+        &self,
+        unit: &Unit,
+        node: Node,
+        scope: &str,
+        depth: usize,
+        index: &mut Index,
+    ) -> Result<()> {
+        let mut children = node.children();
+        while let Some(child) = children.next()? {
+            let entry = child.entry();
+            let tag = entry.tag();
+            let kept = match tag {
+                dw::DW_TAG_enumeration_type => &mut index.enumerations,
+                dw::DW_TAG_typedef | dw::DW_TAG_base_type => &mut index.others,
+                dw::DW_TAG_namespace if depth > 0 => {
+                    let name = self.text(unit, entry, dw::DW_AT_name);
+                    let name = name.unwrap_or_else(|| "(anonymous namespace)".to_owned());
+                    let scope = format!("{scope}{name}::");
+                    self.add(unit, child, &scope, depth - 1, index)?;
+                    continue;
+                }
+                _ if is_structure(tag) => &mut index.structures,
+                _ => continue,
+            };
+            if is_declaration(entry) {
+                continue;
+            }
+            if let Some(name) = self.text(unit, entry, dw::DW_AT_name) {
+                let at = place(unit, entry.offset());
+                if !scope.is_empty() {
+                    kept.entry(format!("{scope}{name}")).or_insert(at);
+                }
+                let name = if tag == dw::DW_TAG_base_type { spelling(&name) } else { name };
+                kept.entry(name).or_insert(at);
             }
         }
+        Ok(())
     }
 
-    fn find(&self, structure: &str, path: &str) -> Result<Option<Member>, TypesError> {
-        let defined = self.defined(|index| index.structures.get(structure).copied())?;
-        let Some((unit, at)) = defined else {
-            return Err(TypesError::NoStructure(structure.to_owned()));
-        };
-        let view = self.view();
-        let mut die = view.die(unit, at)?;
-        if path == WHOLE {
-            let size = number(&die.entry, dw::DW_AT_byte_size);
-            return Ok(size.map(|size| Member { offset: 0, size }));
-        }
-        let mut offset = 0u64;
-        for name in path.split('.') {
-            let Some((found, further)) = view.member(&die, name.as_bytes(), DEPTH)? else {
-                return Ok(None);
-            };
-            die = found;
-            offset = offset.saturating_add(further);
-        }
-        Ok(view.size(&die, DEPTH)?.map(|size| Member { offset, size }))
+    /// The text of the attribute `name`, if it has one that can be read.
+    fn text(&self, unit: &Unit, entry: &Entry, name: DwAt) -> Option<String> {
+        let text = self.dwarf.attr_string(unit, entry.attr_value(name)?).ok()?;
+        Some(text.to_string_lossy().ok()?.into_owned())
     }
 
-    fn value(&self, enumeration: &str, name: &str) -> Result<Option<u64>, TypesError> {
-        let defined = self.defined(|index| index.enumerations.get(enumeration).copied())?;
-        let Some((unit, at)) = defined else {
-            return Err(TypesError::NoStructure(enumeration.to_owned()));
+    fn array(&self, die: &Die, dimension: u32) -> Result<Shape, TypesError> {
+        let dimensions = dimensions(die)?;
+        let count = dimensions.get(dimension as usize).copied().flatten();
+        let element = if dimension as usize + 1 < dimensions.len() {
+            TypeId { dimension: dimension + 1, ..TypeId::new(die.at()) }
+        } else {
+            self.type_id(die)?
         };
-        let view = self.view();
-        let die = view.die(unit, at)?;
+        Ok(Shape::Array { element, count })
+    }
+
+    fn fields(&self, die: &Die) -> Result<Vec<Field>, TypesError> {
         let mut tree = die.unit.entries_tree(Some(die.entry.offset()))?;
         let mut children = tree.root()?.children();
+        let mut fields = Vec::new();
         while let Some(child) = children.next()? {
-            let own = view.name(&die.unit, child.entry())?;
-            if own.is_some_and(|own| own.slice() == name.as_bytes()) {
-                return Ok(number(child.entry(), dw::DW_AT_const_value));
+            let entry = child.entry().clone();
+            let base = entry.tag() == dw::DW_TAG_inheritance;
+            // What C++ shares between all objects of a class is declared there.
+            if !(base || entry.tag() == dw::DW_TAG_member) || is_declaration(&entry) {
+                continue;
+            }
+            let member = Die { unit: Rc::clone(&die.unit), entry };
+            let Some((offset, bits)) = offset(&member)? else { continue };
+            let name = self.text(&member.unit, &member.entry, dw::DW_AT_name);
+            let id = self.type_id(&member)?;
+            fields.push(Field { name: name.filter(|_| !base), id, offset, bits });
+        }
+        Ok(fields)
+    }
+}
+
+impl Types for Dwarf {
+    fn named(&self, name: &str) -> Result<Option<TypeId>, TypesError> {
+        let found = match name.split_once(' ') {
+            Some(("struct" | "union" | "class", name)) => self.structure(name.trim())?,
+            Some(("enum", name)) => self.enumeration(name.trim())?,
+            _ => {
+                let other = spelling(name);
+                self.indexed(|index| {
+                    let typed = index.others.get(&other).or_else(|| index.structures.get(name));
+                    typed.or_else(|| index.enumerations.get(name)).copied()
+                })?
+            }
+        };
+        Ok(found.map(TypeId::new))
+    }
+
+    fn shape(&self, id: TypeId) -> Result<Shape, TypesError> {
+        if let Some(to) = id.pointed() {
+            return Ok(Shape::Pointer(to));
+        }
+        let Some(die) = self.defined(id.at)? else { return Ok(Shape::Void) };
+        let size = number(&die.entry, dw::DW_AT_byte_size);
+        Ok(match die.entry.tag() {
+            dw::DW_TAG_base_type => self.base(&die, size.unwrap_or(0)),
+            dw::DW_TAG_pointer_type => Shape::Pointer(self.type_id(&die)?),
+            dw::DW_TAG_reference_type | dw::DW_TAG_rvalue_reference_type => {
+                Shape::Reference(self.type_id(&die)?)
+            }
+            dw::DW_TAG_array_type => self.array(&die, id.dimension)?,
+            dw::DW_TAG_enumeration_type => Shape::Enumeration { size: size.unwrap_or(0) },
+            dw::DW_TAG_subroutine_type => Shape::Function,
+            tag if is_structure(tag) => {
+                Shape::Structure { size: size.filter(|_| !is_declaration(&die.entry)) }
+            }
+            _ => Shape::Other { size },
+        })
+    }
+
+    fn own_name(&self, id: TypeId) -> Result<Option<String>, TypesError> {
+        if id.pointed().is_some() {
+            return Ok(None);
+        }
+        let Some(die) = self.resolve(id.at, false)? else { return Ok(None) };
+        let name = self.text(&die.unit, &die.entry, dw::DW_AT_name);
+        let keyword = match die.entry.tag() {
+            dw::DW_TAG_structure_type => "struct",
+            dw::DW_TAG_union_type => "union",
+            dw::DW_TAG_class_type => "class",
+            dw::DW_TAG_enumeration_type => "enum",
+            _ => return Ok(name),
+        };
+        Ok(Some(
+            name.map_or_else(|| format!("{keyword} {{...}}"), |name| format!("{keyword} {name}")),
+        ))
+    }
+
+    fn members(&self, id: TypeId) -> Result<Vec<Field>, TypesError> {
+        match self.defined(id.at)? {
+            Some(die) if id.pointed().is_none() && is_structure(die.entry.tag()) => {
+                self.fields(&die)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn enumerators(&self, id: TypeId) -> Result<Vec<(String, i128)>, TypesError> {
+        let Some(die) = self.resolve(id.at, true)? else { return Ok(Vec::new()) };
+        let mut tree = die.unit.entries_tree(Some(die.entry.offset()))?;
+        let mut children = tree.root()?.children();
+        let mut all = Vec::new();
+        while let Some(child) = children.next()? {
+            let entry = child.entry();
+            let value = entry.attr_value(dw::DW_AT_const_value).and_then(|value| whole(&value));
+            let name = self.text(&die.unit, entry, dw::DW_AT_name);
+            if let (dw::DW_TAG_enumerator, Some(name), Some(value)) = (entry.tag(), name, value) {
+                all.push((name, value));
             }
         }
-        Ok(None)
+        Ok(all)
+    }
+}
+
+impl Dwarf {
+    fn base(&self, die: &Die, size: u64) -> Shape {
+        let encoding = match die.entry.attr_value(dw::DW_AT_encoding) {
+            Some(AttributeValue::Encoding(encoding)) => encoding,
+            _ => return Shape::Other { size: Some(size) },
+        };
+        match encoding {
+            dw::DW_ATE_boolean => Shape::Bool { size },
+            dw::DW_ATE_float => Shape::Float { size },
+            dw::DW_ATE_UTF => Shape::Char { size },
+            dw::DW_ATE_signed_char | dw::DW_ATE_unsigned_char => {
+                let name = self.text(&die.unit, &die.entry, dw::DW_AT_name);
+                match name.as_deref() {
+                    Some("char") => Shape::Char { size },
+                    _ => Shape::Int { size, signed: encoding == dw::DW_ATE_signed_char },
+                }
+            }
+            dw::DW_ATE_signed => Shape::Int { size, signed: true },
+            dw::DW_ATE_unsigned => Shape::Int { size, signed: false },
+            _ => Shape::Other { size: Some(size) },
+        }
     }
 }
 
 impl TypeSource for Dwarf {
     fn member(&self, structure: &str, path: &str) -> Result<Member, TypesError> {
-        self.find(structure, path)?.ok_or_else(|| TypesError::NoMember {
-            structure: structure.to_owned(),
-            member: path.to_owned(),
-        })
+        let missing =
+            || TypesError::NoMember { structure: structure.to_owned(), member: path.to_owned() };
+        let found = self.structure(structure)?;
+        let found = found.ok_or_else(|| TypesError::NoStructure(structure.to_owned()))?;
+        let (mut id, mut offset) = (TypeId::new(found), 0u64);
+        let types: &dyn Types = self;
+        for name in path.split('.').filter(|_| path != WHOLE) {
+            let field = types.member(id, name)?.ok_or_else(missing)?;
+            id = field.id;
+            offset = offset.checked_add(field.offset).ok_or_else(missing)?;
+        }
+        // What only the program knows the length of ends structures, and counts for nothing there.
+        Ok(Member { offset, size: types.size(id)?.unwrap_or(0) })
     }
 
     fn enumerator(&self, enumeration: &str, name: &str) -> Result<u64, TypesError> {
-        self.value(enumeration, name)?.ok_or_else(|| TypesError::NoMember {
+        let found = self.enumeration(enumeration)?;
+        let found = found.ok_or_else(|| TypesError::NoStructure(enumeration.to_owned()))?;
+        let all = self.enumerators(TypeId::new(found))?;
+        let value = all.into_iter().find(|(own, _)| own == name);
+        value.map(|(_, value)| value as u64).ok_or_else(|| TypesError::NoMember {
             structure: enumeration.to_owned(),
             member: name.to_owned(),
         })
+    }
+
+    fn types(&self) -> Option<&dyn Types> {
+        Some(self)
     }
 }
 
 impl From<gimli::Error> for TypesError {
     fn from(error: gimli::Error) -> Self {
-        Self::Damaged("DWARF", error.to_string())
+        damaged(&error.to_string())
     }
 }
 
-/// The bytes of the section `name`, decompressed; none where there is no such section.
-fn plain(elf: &Elf, bytes: &[u8], name: &str) -> Result<Vec<u8>, TypesError> {
-    let Some(stored) = section(elf, bytes, name) else { return Ok(Vec::new()) };
-    let mut headers = elf.section_headers.iter();
-    let named = |at| elf.shdr_strtab.get_at(at) == Some(name);
-    if headers.any(|header| named(header.sh_name) && header.sh_flags & COMPRESSED != 0) {
-        return inflate(stored, name);
-    }
-    Ok(stored.to_vec())
+fn damaged(what: &str) -> TypesError {
+    TypesError::Damaged("DWARF", what.to_owned())
 }
 
-fn inflate(stored: &[u8], name: &str) -> Result<Vec<u8>, TypesError> {
-    let damaged = |what: &str| TypesError::Damaged("DWARF", format!("section {name} {what}"));
-    let (header, packed) =
-        stored.split_at_checked(COMPRESSION_HEADER).ok_or_else(|| damaged("is cut off"))?;
-    if header[..4] != COMPRESSED_BY_ZLIB.to_le_bytes() {
-        return Err(damaged("is not compressed by zlib: objcopy --decompress-debug-sections"));
-    }
-    let mut plain = Vec::new();
-    let read = ZlibDecoder::new(packed).read_to_end(&mut plain);
-    read.map_err(|error| damaged(&format!("does not decompress: {error}")))?;
-    Ok(plain)
+/// Where the entry at `within` of `unit` lies in all of `.debug_info`.
+fn place(unit: &Unit, within: UnitOffset) -> u64 {
+    within.to_debug_info_offset(&unit.header).map_or(VOID, |at| at.0 as u64)
 }
 
-/// An entry, and the unit that it is in.
-struct Die<'d> {
-    unit: Rc<Unit<Slice<'d>>>,
-    entry: Entry<'d>,
+fn is_structure(tag: DwTag) -> bool {
+    matches!(tag, dw::DW_TAG_structure_type | dw::DW_TAG_union_type | dw::DW_TAG_class_type)
 }
 
-struct View<'d>(gimli::Dwarf<Slice<'d>>);
-
-impl<'d> View<'d> {
-    /// Adds the structures, unions and enumerations that `unit`, at `start`, defines at its top.
-    /// The first of a name is the kernel's own.
-    fn index(
-        &self,
-        start: DebugInfoOffset,
-        unit: &Unit<Slice<'d>>,
-        index: &mut Index,
-    ) -> Result<()> {
-        let mut entries = unit.entries();
-        // Into the unit, then along its children.
-        entries.next_dfs()?;
-        let mut next = entries.next_dfs()?;
-        while let Some(entry) = next {
-            let kept = match entry.tag() {
-                dw::DW_TAG_enumeration_type => Some(&mut index.enumerations),
-                _ => composite(entry).then_some(&mut index.structures),
-            };
-            if let Some(kept) = kept
-                && entry.attr_value(dw::DW_AT_declaration).is_none()
-                && let Some(name) = self.name(unit, entry)?
-            {
-                let name = String::from_utf8_lossy(&name).into_owned();
-                kept.entry(name).or_insert((start, entry.offset()));
-            }
-            next = entries.next_sibling()?;
-        }
-        Ok(())
-    }
-
-    fn name(&self, unit: &Unit<Slice<'d>>, entry: &Entry<'d>) -> Result<Option<Slice<'d>>> {
-        let name = entry.attr_value(dw::DW_AT_name);
-        name.map(|name| self.0.attr_string(unit, name)).transpose()
-    }
-
-    fn die(&self, unit: DebugInfoOffset, at: UnitOffset) -> Result<Die<'d>> {
-        let unit = Rc::new(self.0.unit(self.0.unit_header(unit)?)?);
-        let entry = unit.entry(at)?;
-        Ok(Die { unit, entry })
-    }
-
-    /// What `die` says its type is; `None` for `void`.
-    fn type_of(&self, die: &Die<'d>) -> Result<Option<Die<'d>>> {
-        match die.entry.attr_value(dw::DW_AT_type) {
-            Some(AttributeValue::UnitRef(at)) => {
-                let unit = Rc::clone(&die.unit);
-                let entry = unit.entry(at)?;
-                Ok(Some(Die { unit, entry }))
-            }
-            Some(AttributeValue::DebugInfoRef(at)) => self.in_any_unit(at),
-            _ => Ok(None),
-        }
-    }
-
-    /// The entry at `at`, which link-time optimization may have put into another unit.
-    fn in_any_unit(&self, at: DebugInfoOffset) -> Result<Option<Die<'d>>> {
-        let mut headers = self.0.units();
-        while let Some(header) = headers.next()? {
-            let start = header.debug_info_offset();
-            if let (Some(within), Some(unit)) = (at.to_unit_offset(&header), start) {
-                return self.die(unit, within).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The type behind typedefs and qualifiers.
-    fn resolve(&self, die: &Die<'d>) -> Result<Option<Die<'d>>> {
-        let mut found = self.type_of(die)?;
-        for _ in 0..DEPTH {
-            match &found {
-                Some(die) if is_alias(&die.entry) => found = self.type_of(die)?,
-                _ => break,
-            }
-        }
-        Ok(found)
-    }
-
-    /// The member `name` of `within`, or of its type, also inside anonymous members; and its
-    /// offset in bytes.
-    fn member(
-        &self,
-        within: &Die<'d>,
-        name: &[u8],
-        depth: usize,
-    ) -> Result<Option<(Die<'d>, u64)>> {
-        let holder = if composite(&within.entry) { None } else { self.resolve(within)? };
-        let holder = holder.as_ref().unwrap_or(within);
-        if depth == 0 || !composite(&holder.entry) {
-            return Ok(None);
-        }
-        let mut tree = holder.unit.entries_tree(Some(holder.entry.offset()))?;
-        let mut children = tree.root()?.children();
-        while let Some(child) = children.next()? {
-            let entry = child.entry();
-            if entry.tag() != dw::DW_TAG_member {
-                continue;
-            }
-            let die = Die { unit: Rc::clone(&holder.unit), entry: entry.clone() };
-            let Some(offset) = offset(&die)? else { continue };
-            match self.name(&holder.unit, entry)? {
-                Some(own) if own.slice() == name => return Ok(Some((die, offset))),
-                Some(_) => {}
-                None => {
-                    if let Some((found, further)) = self.member(&die, name, depth - 1)? {
-                        return Ok(Some((found, offset.saturating_add(further))));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Bytes of the type of `die`, a member or an array.
-    fn size(&self, die: &Die<'d>, depth: usize) -> Result<Option<u64>> {
-        let Some(found) = self.resolve(die)?.filter(|_| depth > 0) else { return Ok(None) };
-        match found.entry.tag() {
-            dw::DW_TAG_array_type => {
-                let element = self.size(&found, depth - 1)?;
-                let count = count(&found)?;
-                Ok(element.and_then(|element| element.checked_mul(count)))
-            }
-            dw::DW_TAG_pointer_type => Ok(Some(8)),
-            _ => Ok(number(&found.entry, dw::DW_AT_byte_size)),
-        }
-    }
+fn is_qualifier(tag: DwTag) -> bool {
+    matches!(
+        tag,
+        dw::DW_TAG_const_type
+            | dw::DW_TAG_volatile_type
+            | dw::DW_TAG_restrict_type
+            | dw::DW_TAG_atomic_type
+    )
 }
 
-fn composite(entry: &Entry) -> bool {
-    matches!(entry.tag(), dw::DW_TAG_structure_type | dw::DW_TAG_union_type)
-}
-
-fn is_alias(entry: &Entry) -> bool {
-    matches!(entry.tag(), dw::DW_TAG_typedef | dw::DW_TAG_const_type | dw::DW_TAG_volatile_type)
+fn is_declaration(entry: &Entry) -> bool {
+    entry.attr(dw::DW_AT_declaration).is_some()
 }
 
 fn number(entry: &Entry, name: DwAt) -> Option<u64> {
     entry.attr_value(name)?.udata_value()
 }
 
-/// Where a member starts, in bytes: a number since DWARF 4, an expression before, and bits for a
-/// bit field. Members of unions need not say.
-fn offset(member: &Die) -> Result<Option<u64>> {
-    if let Some(bits) = number(&member.entry, dw::DW_AT_data_bit_offset) {
-        return Ok(Some(bits / 8));
-    }
-    let Some(place) = member.entry.attr_value(dw::DW_AT_data_member_location) else {
-        return Ok(Some(0));
-    };
-    let AttributeValue::Exprloc(expression) = place else { return Ok(place.udata_value()) };
-    match expression.operations(member.unit.encoding()).next()? {
-        Some(Operation::PlusConstant { value }) => Ok(Some(value)),
-        _ => Ok(None),
+/// A constant, with a sign only where its form has one.
+fn whole(value: &AttributeValue<Slice>) -> Option<i128> {
+    match value {
+        AttributeValue::Sdata(value) => Some(i128::from(*value)),
+        value => value.udata_value().map(i128::from),
     }
 }
 
-/// Elements of an array: the product of its dimensions.
-fn count(array: &Die) -> Result<u64> {
+/// Where a member starts, in bytes, and its bits if it is a bit field: a number since DWARF 4, an
+/// expression before. Members of unions need not say. None for what only the object itself tells,
+/// such as a virtual base.
+fn offset(member: &Die) -> Result<Option<(u64, Option<Bits>)>> {
+    let entry = &member.entry;
+    let count = number(entry, dw::DW_AT_bit_size);
+    if let Some(bits) = number(entry, dw::DW_AT_data_bit_offset) {
+        return Ok(Some((bits / 8, count.map(|count| Bits { shift: bits % 8, count }))));
+    }
+    let place = match entry.attr_value(dw::DW_AT_data_member_location) {
+        None => 0,
+        Some(AttributeValue::Exprloc(place)) => {
+            match place.operations(member.unit.encoding()).next()? {
+                Some(Operation::PlusConstant { value }) => value,
+                _ => return Ok(None),
+            }
+        }
+        Some(place) => match place.udata_value() {
+            Some(place) => place,
+            None => return Ok(None),
+        },
+    };
+    // Before DWARF 4, bits were counted from the highest one of where they are kept.
+    let kept = number(entry, dw::DW_AT_byte_size).unwrap_or(0).saturating_mul(8);
+    let before = number(entry, dw::DW_AT_bit_offset).unwrap_or(0);
+    let bits = count.map(|count| {
+        let shift = kept.saturating_sub(before.saturating_add(count));
+        Bits { shift, count }
+    });
+    Ok(Some((place, bits)))
+}
+
+/// How many elements an array has in each of its dimensions, where that is told.
+fn dimensions(array: &Die) -> Result<Vec<Option<u64>>> {
     let mut tree = array.unit.entries_tree(Some(array.entry.offset()))?;
     let mut children = tree.root()?.children();
-    let mut count = 1u64;
+    let mut dimensions = Vec::new();
     while let Some(child) = children.next()? {
         let entry = child.entry();
         if entry.tag() == dw::DW_TAG_subrange_type {
-            let last = number(entry, dw::DW_AT_upper_bound).map(|last| last.saturating_add(1));
-            let own = number(entry, dw::DW_AT_count).or(last).unwrap_or(0);
-            count = count.saturating_mul(own);
+            let last = entry.attr_value(dw::DW_AT_upper_bound).and_then(|last| whole(&last));
+            // Of no elements the last one has the number -1.
+            let last = last.and_then(|last| u64::try_from(last.checked_add(1)?).ok());
+            dimensions.push(number(entry, dw::DW_AT_count).or(last));
         }
     }
-    Ok(count)
+    Ok(dimensions)
 }

@@ -1,8 +1,7 @@
 //! Layouts from a file: what it is shows from its first bytes.
 
 use super::{Btf, Dwarf, Profile, TypeSource, TypesError};
-use crate::symbols::{SymbolError, read_file};
-use goblin::elf::Elf;
+use crate::symbols::{Sections, SymbolError, read_file};
 use std::path::{Path, PathBuf};
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";
@@ -48,22 +47,15 @@ pub fn open(path: &Path) -> Result<Box<dyn TypeSource>, TypesFileError> {
 }
 
 /// BTF where there is some: it is read in milliseconds, the DWARF of a kernel in seconds.
-fn of_elf(path: &Path, bytes: &[u8]) -> Result<Box<dyn TypeSource>, TypesFileError> {
+fn of_elf(path: &Path, bytes: &Vec<u8>) -> Result<Box<dyn TypeSource>, TypesFileError> {
     let damaged = |source| TypesFileError::Damaged { path: path.to_owned(), source };
-    let elf = Elf::parse(bytes);
-    let elf = elf.map_err(|error| damaged(TypesError::Damaged("ELF file", error.to_string())))?;
-    if let Some(btf) = section(&elf, bytes, ".BTF") {
-        return Ok(Box::new(Btf::parse(btf.to_vec()).map_err(damaged)?));
+    let none = || TypesFileError::NoTypes(path.to_owned());
+    let sections = Sections::read(bytes).map_err(|_| none())?;
+    if let Some(btf) = sections.bytes(".BTF").map_err(|error| damaged(error.into()))? {
+        return Ok(Box::new(Btf::parse(btf).map_err(damaged)?));
     }
-    if section(&elf, bytes, ".debug_info").is_none() {
-        return Err(TypesFileError::NoTypes(path.to_owned()));
+    if !sections.has(".debug_info") {
+        return Err(none());
     }
-    Ok(Box::new(Dwarf::parse(&elf, bytes).map_err(damaged)?))
-}
-
-/// The bytes of the section `name`, as they are in the file.
-pub(super) fn section<'f>(elf: &Elf, bytes: &'f [u8], name: &str) -> Option<&'f [u8]> {
-    let mut headers = elf.section_headers.iter();
-    let header = headers.find(|header| elf.shdr_strtab.get_at(header.sh_name) == Some(name))?;
-    bytes.get(header.file_range()?)
+    Ok(Box::new(Dwarf::parse(&sections).map_err(damaged)?))
 }

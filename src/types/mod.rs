@@ -1,17 +1,25 @@
-//! The layout of structures: one model, and its readers.
+//! Types: one model, its readers, typed paths, and values.
 //!
-//! Members are asked for by name, never guessed from a kernel's version.
+//! Members are asked for by name, never guessed from a kernel's version. A [`TypeSource`] tells where
+//! members lie, which is all that is needed of a kernel; [`Types`] tell everything of a type.
 
 mod btf;
 mod dwarf;
 mod file;
+mod model;
+mod path;
 mod profile;
+mod value;
 
 pub use btf::Btf;
 pub use dwarf::Dwarf;
 pub use file::{TypesFileError, open};
+pub use model::{Bits, Field, POINTER, Shape, TypeId, Typed, Types};
+pub use path::{Cast, Expression, PathError, Root, Start, integer};
 pub use profile::{Profile, Recorder};
+pub use value::{Value, ValueError, bytes_of, value_of};
 
+use crate::symbols::SectionError;
 use serde::{Deserialize, Serialize};
 
 /// A layout could not be read or does not hold what was asked for.
@@ -31,6 +39,22 @@ pub enum TypesError {
         /// The member asked for.
         member: String,
     },
+    /// A section of the file is damaged.
+    #[error("damaged DWARF: {0}")]
+    Section(#[from] SectionError),
+    /// The compiler has put the types into files of their own.
+    #[error("its types are in .dwo files (-gsplit-dwarf), which are not read: build it without")]
+    Split,
+    /// The compiler has put each type into a unit of its own.
+    #[error(
+        "its types are in units of their own (-fdebug-types-section), which are not read: build it without"
+    )]
+    TypeUnits,
+    /// Types that several files share were taken out of this one.
+    #[error(
+        "its types are in a file that it shares with others (made by dwz), which is not read: give a debug file without"
+    )]
+    Supplementary,
 }
 
 /// Where a member lies in its structure.
@@ -58,6 +82,11 @@ pub trait TypeSource {
 
     /// The banner of the kernel whose layouts these are, where the source tells it.
     fn kernel(&self) -> Option<&str> {
+        None
+    }
+
+    /// All that is known of the types; none where it is layouts alone.
+    fn types(&self) -> Option<&dyn Types> {
         None
     }
 }

@@ -10,7 +10,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Where a victim's files are.
-pub enum Files {
+pub struct Files {
+    program: Source,
+    /// The program's debugging information, if it is not where it is looked for.
+    pub debug_file: Option<PathBuf>,
+}
+
+/// Where the program is, and its libraries.
+enum Source {
     /// This is the program, read once for all that is looked at; the libraries are in the guest.
     Program(Rc<Program>),
     /// In this folder; libraries that it lacks are in the guest.
@@ -22,21 +29,30 @@ pub enum Files {
 impl Files {
     /// In `program`, a file or a folder, where it is given.
     pub fn of_program(program: Option<&Path>) -> Result<Self, VictimError> {
-        Ok(match program {
-            Some(folder) if folder.is_dir() => Self::Folder(folder.to_owned()),
-            Some(file) => Self::Program(Rc::new(Program::Elf(ElfFile::read(file)?))),
-            None => Self::Guest,
-        })
+        Ok(Self::of(match program {
+            Some(folder) if folder.is_dir() => Source::Folder(folder.to_owned()),
+            Some(file) => Source::Program(Rc::new(Program::Elf(ElfFile::read(file)?))),
+            None => Source::Guest,
+        }))
+    }
+
+    fn of(program: Source) -> Self {
+        Self { program, debug_file: None }
+    }
+
+    /// In the guest.
+    pub fn of_guest() -> Self {
+        Self::of(Source::Guest)
     }
 
     /// The program's symbols in the map file at `path`.
     pub fn of_map(path: &Path) -> Result<Self, VictimError> {
-        Ok(Self::Program(Rc::new(Program::Map(MapFile::read(path)?))))
+        Ok(Self::of(Source::Program(Rc::new(Program::Map(MapFile::read(path)?)))))
     }
 
     /// The folder given, if one was.
     pub fn folder(&self) -> Option<&Path> {
-        if let Self::Folder(folder) = self { Some(folder) } else { None }
+        if let Source::Folder(folder) = &self.program { Some(folder) } else { None }
     }
 
     /// The program of `memory`. An ELF file's identity is proved, and its bias in `object` is set.
@@ -45,14 +61,14 @@ impl Files {
         memory: &VictimMemory,
         object: &mut Object,
     ) -> Result<Chosen, VictimError> {
-        let (elf, lack) = match self {
-            Self::Program(program) => {
+        let (elf, lack) = match &self.program {
+            Source::Program(program) => {
                 if let Program::Elf(elf) = &**program {
                     object.bias = proved_program(memory, object, elf)?;
                 }
                 return Ok(Chosen { program: Rc::clone(program), lack: None });
             }
-            Self::Folder(folder) => {
+            Source::Folder(folder) => {
                 let exe = memory.executable()?;
                 let path = find(folder, &[exe.as_str()]);
                 let elf = match path {
@@ -62,7 +78,7 @@ impl Files {
                 object.bias = proved_program(memory, object, &elf)?;
                 (elf, None)
             }
-            Self::Guest => program_of_guest(memory, object)?,
+            Source::Guest => program_of_guest(memory, object)?,
         };
         Ok(Chosen { program: Rc::new(Program::Elf(elf)), lack })
     }

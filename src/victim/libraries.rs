@@ -17,7 +17,9 @@ use super::files;
 use super::object::{self, Object};
 use super::{Victim, VictimError};
 use crate::address::Gva;
-use crate::symbols::{Copied, ElfFile, Headers, Seen, Symbol, SymbolError, Symtab, nearest_names};
+use crate::symbols::{
+    Copied, ElfFile, Headers, Listed, Seen, Symbol, SymbolError, Symtab, nearest_names,
+};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -34,20 +36,56 @@ pub struct Place {
     pub size: u64,
     /// Whether it was found in the program, not in a library.
     pub of_program: bool,
+    /// What defines it, which knows its type.
+    pub(super) definition: Definition,
+}
+
+/// What defines a symbol: the file that has it, and how that knows it.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// The `struct file` that it is mapped from.
+    pub file: Gva,
+    /// The linker's name.
+    pub name: String,
+    /// Its link-time address.
+    pub address: u64,
 }
 
 impl Place {
-    /// That of `symbol`, found by `name` in a file that is loaded at `bias`.
+    /// That of `symbol`, found by `name` in `object`.
     pub fn new(
         name: &str,
         symbol: &Symbol,
-        bias: u64,
+        object: &Object,
         of_program: bool,
     ) -> Result<Self, VictimError> {
-        let bias = if symbol.absolute { 0 } else { bias };
+        let bias = if symbol.absolute { 0 } else { object.bias };
         let gva = Gva(symbol.address).checked_add(bias);
         let gva = gva.ok_or_else(|| VictimError::OutOfSpace(name.to_owned()))?;
-        Ok(Self { gva, size: symbol.size, of_program })
+        let definition = Definition::new(object, symbol);
+        Ok(Self { gva, size: symbol.size, of_program, definition })
+    }
+}
+
+/// The symbols of a file that a victim has loaded.
+pub struct FileSymbols<'v> {
+    /// Its path in the guest.
+    pub path: &'v str,
+    /// What the loader added to each address.
+    pub bias: u64,
+    /// Its symbols, by address.
+    pub symbols: Vec<Listed>,
+}
+
+impl<'v> FileSymbols<'v> {
+    fn new(object: &'v Object, symbols: Vec<Listed>) -> Self {
+        Self { path: &object.path, bias: object.bias, symbols }
+    }
+}
+
+impl Definition {
+    fn new(object: &Object, symbol: &Symbol) -> Self {
+        Self { file: object.file, name: symbol.name.clone(), address: symbol.address }
     }
 }
 
@@ -75,20 +113,35 @@ enum Named<'l> {
 impl Victim<'_> {
     /// Where the victim has its symbol `name`.
     pub fn symbol(&self, name: &str) -> Result<Place, VictimError> {
+        let found = self.first_of(&[name])?;
+        found.map_or_else(|| Err(self.nowhere(name)?), |(_, place)| Ok(place))
+    }
+
+    /// The first of `names` that the victim has in its program, or in the library that the name
+    /// tells; if it has none there, the first that its libraries have. With its number.
+    pub fn first_of(&self, names: &[&str]) -> Result<Option<(usize, Place)>, VictimError> {
+        for look in [Self::where_told, Self::anywhere] {
+            for (index, name) in names.iter().enumerate() {
+                if let Some(place) = look(self, name)? {
+                    return Ok(Some((index, place)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the program has `name`, or the library that it tells.
+    fn where_told(&self, name: &str) -> Result<Option<Place>, VictimError> {
         match self.split(name)? {
-            Some((Named::Program, own)) => return self.of_program(own),
-            Some((Named::Library(library), own)) => return self.of_library(library, own),
-            None => {}
+            Some((Named::Program, own)) => self.in_program(own),
+            Some((Named::Library(library), own)) => self.of_library(library, own),
+            None => self.in_program(name),
         }
-        match self.of_program(name) {
-            Err(VictimError::Symbol(
-                error @ (SymbolError::NoSymbol { .. } | SymbolError::Stripped(_)),
-            )) => match self.of_libraries(name)? {
-                Some(place) => Ok(place),
-                None => Err(self.nowhere(name, error)?),
-            },
-            done => done,
-        }
+    }
+
+    /// Where the libraries have `name`, which tells none of them.
+    fn anywhere(&self, name: &str) -> Result<Option<Place>, VictimError> {
+        if self.split(name)?.is_some() { Ok(None) } else { self.of_libraries(name) }
     }
 
     fn libraries(&self) -> Result<&Libraries, VictimError> {
@@ -178,22 +231,20 @@ impl Victim<'_> {
         Ok(twins.find_map(|other| other.symbols.get().cloned().flatten()))
     }
 
-    /// Where `library` has its symbol `name`.
-    fn of_library(&self, library: &Library, name: &str) -> Result<Place, VictimError> {
-        let path = &library.object.path;
-        let symbols = self.symbols(library)?;
-        let symbols =
-            symbols.ok_or_else(|| VictimError::UnknownLibrary { library: path.clone() })?;
-        let symbol = match symbols.symbol(name) {
-            Err(error @ SymbolError::NoSymbol { .. }) => {
-                return Err(self.not_in(library, symbols, name, error));
-            }
-            found => found?,
-        };
+    /// Where `library` has its symbol `name`; none where it has no such.
+    fn of_library(&self, library: &Library, name: &str) -> Result<Option<Place>, VictimError> {
+        let symbols = self.known_symbols(library)?;
+        let Some(symbol) = symbols.seen(name, Seen::Any)? else { return Ok(None) };
         if symbols.seen(name, Seen::Linked).is_ok_and(|seen| seen == Some(symbol)) {
             self.warn_of_another(library, name, symbol)?;
         }
-        self.place(library, name, symbol)
+        self.place(library, name, symbol).map(Some)
+    }
+
+    /// The symbols of `library`, or an error.
+    fn known_symbols<'l>(&self, library: &'l Library) -> Result<&'l Rc<ElfFile>, VictimError> {
+        let unknown = || VictimError::UnknownLibrary { library: library.object.path.clone() };
+        self.symbols(library)?.ok_or_else(unknown)
     }
 
     /// Says so where the victim means another place by `name` than `library`'s own.
@@ -282,12 +333,13 @@ impl Victim<'_> {
     /// The place of `library`'s `symbol`, which is in the program where it was moved there.
     fn place(&self, library: &Library, name: &str, symbol: &Symbol) -> Result<Place, VictimError> {
         let Some((copy, into)) = self.copied(library, symbol)? else {
-            return Place::new(name, symbol, library.object.bias, false);
+            return Place::new(name, symbol, &library.object, false);
         };
         let out_of_space = || VictimError::OutOfSpace(name.to_owned());
         let address = copy.address.checked_add(into).ok_or_else(out_of_space)?;
         let moved = Symbol { address, ..symbol.clone() };
-        let place = Place::new(name, &moved, self.object.bias, true)?;
+        let definition = Definition::new(&library.object, symbol);
+        let place = Place { definition, ..Place::new(name, &moved, &self.object, true)? };
         let (program, library) = (&self.object.path, library.object.short());
         log::warn!(
             "{library}'s '{name}' was moved into {program} when that was linked (a copy relocation), and is taken there, where all use it: {}",
@@ -329,24 +381,41 @@ impl Victim<'_> {
         Ok(None)
     }
 
-    /// The error for a name that `library`, which was named, does not have.
-    fn not_in(
+    /// What is known of the symbols of the program, and then of each library, in the order in which
+    /// they are searched.
+    pub fn all_symbols(&self) -> Result<Vec<FileSymbols<'_>>, VictimError> {
+        let mut all = vec![FileSymbols::new(&self.object, self.program.listed())];
+        for library in &self.libraries()?.all {
+            let symbols = self.symbols(library)?.map(|elf| elf.listed());
+            all.push(FileSymbols::new(&library.object, symbols.unwrap_or_default()));
+        }
+        Ok(all)
+    }
+
+    /// The library whose `struct file` is `file`, and its file, as far as it is to be had.
+    pub(super) fn library_of(
         &self,
-        library: &Library,
-        symbols: &ElfFile,
-        name: &str,
-        error: SymbolError,
-    ) -> VictimError {
-        let Some(lack) = self.lack_of(library, symbols) else { return error.into() };
+        file: Gva,
+    ) -> Result<Option<(&Object, Option<&ElfFile>)>, VictimError> {
+        let library = self.libraries()?.all.iter().find(|library| library.object.file == file);
+        let Some(library) = library else { return Ok(None) };
+        Ok(Some((&library.object, self.symbols(library)?.map(Rc::as_ref))))
+    }
+
+    /// The error for a name that `library`, which was named, does not have.
+    fn not_in(&self, library: &Library, name: &str) -> Result<VictimError, VictimError> {
+        let symbols = self.known_symbols(library)?;
+        let error = symbols.no_symbol(name);
+        let Some(lack) = self.lack_of(library, symbols) else { return Ok(error.into()) };
         let near = if let SymbolError::NoSymbol { near, .. } = error { near } else { Vec::new() };
-        VictimError::NoSymbol {
+        Ok(VictimError::NoSymbol {
             name: name.to_owned(),
             program: symbols.path().to_owned(),
             libraries: 0,
             near,
             lacks: vec![lack],
             loading: false,
-        }
+        })
     }
 
     /// What of `library` is not known, where that could have been.
@@ -359,8 +428,13 @@ impl Victim<'_> {
         Some(format!("{} ({why})", library.object.path))
     }
 
-    /// The error for a name that is nowhere; `error` is what the program's own symbols say.
-    fn nowhere(&self, name: &str, error: SymbolError) -> Result<VictimError, VictimError> {
+    /// The error for a name that is nowhere.
+    pub fn nowhere(&self, name: &str) -> Result<VictimError, VictimError> {
+        match self.split(name)? {
+            Some((Named::Program, own)) => return Ok(self.program.no_symbol(own).into()),
+            Some((Named::Library(library), own)) => return self.not_in(library, own),
+            None => {}
+        }
         let libraries = self.libraries()?;
         let loading = libraries.loading;
         if let Some(missing) = named_library(name) {
@@ -369,7 +443,8 @@ impl Victim<'_> {
             return Ok(VictimError::NoLibrary { name, pid, libraries: all.collect(), loading });
         }
         if libraries.all.is_empty() && !loading {
-            return Ok(self.lack.clone().map_or(error.into(), VictimError::from));
+            let error = || self.program.no_symbol(name).into();
+            return Ok(self.lack.clone().map_or_else(error, VictimError::from));
         }
         let (names, lacks) = self.known()?;
         Ok(VictimError::NoSymbol {

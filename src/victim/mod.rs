@@ -1,6 +1,7 @@
 //! The program under test: its files, where they were loaded, and the proof that what is in guest
 //! RAM are these files. Names lead to places in the program and in its libraries.
 
+mod debug_info;
 mod files;
 mod identity;
 mod libraries;
@@ -12,7 +13,7 @@ mod program;
 mod wrapper;
 
 pub use files::Files;
-pub use libraries::Place;
+pub use libraries::{FileSymbols, Place};
 pub use loaded::{Loaded, Part};
 pub use program::Program;
 pub use wrapper::told_child;
@@ -27,7 +28,9 @@ use crate::guest::Guest;
 use crate::kernel::{KernelError, field};
 use crate::process::{Mapping, ProcessError, Shown, Task, executable, maps, shown};
 use crate::symbols::{SymbolError, nearest};
-use std::cell::OnceCell;
+use crate::types::{Dwarf, TypesError};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -159,6 +162,49 @@ pub enum VictimError {
     /// A symbol's address that no address space has.
     #[error("symbol '{0}' lies outside of the address space")]
     OutOfSpace(String),
+    /// Nothing tells the types of a program or library.
+    #[error(
+        "nothing tells the types of {object}: it has no debugging information{}; build it with -g, install its debug package, or give --debug-file",
+        and_refused(.refused)
+    )]
+    NoDebugInfo {
+        /// Its path in the guest.
+        object: String,
+        /// Files that could have had it, and why they do not serve.
+        refused: Vec<String>,
+    },
+    /// A debug file of something else.
+    #[error("{path} is no debug file of {object}: {how}; give --debug-file another")]
+    OtherDebugFile {
+        /// The file given.
+        path: PathBuf,
+        /// The program's path in the guest.
+        object: String,
+        /// What differs.
+        how: String,
+    },
+    /// The debugging information is damaged, or of a kind that is not read.
+    #[error("the types of {path} cannot be read: {source}")]
+    Types {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TypesError,
+    },
+    /// The debugging information tells of no such variable.
+    #[error(
+        "the debugging information of {object} does not tell the type of '{name}'; say it, as (TYPE){name}"
+    )]
+    Untyped {
+        /// The symbol.
+        name: String,
+        /// The path in the guest of what has it.
+        object: String,
+    },
+}
+
+fn and_refused(refused: &[String]) -> String {
+    if refused.is_empty() { String::new() } else { format!(", and {}", some(refused)) }
 }
 
 fn and_libraries(count: usize) -> String {
@@ -282,6 +328,10 @@ pub struct Victim<'g> {
     /// Where its libraries are looked for first.
     folder: Option<PathBuf>,
     libraries: OnceCell<Libraries>,
+    /// Where the types of its files are, if not where they are looked for.
+    debug_file: Option<PathBuf>,
+    /// What was read of that, by `struct file`.
+    debug_info: RefCell<HashMap<Gva, Rc<Dwarf>>>,
 }
 
 impl<'g> Victim<'g> {
@@ -291,8 +341,17 @@ impl<'g> Victim<'g> {
         let mut object = Object::new(&memory, file, 0)?;
         let Chosen { program, lack } = files.program(&memory, &mut object)?;
         let folder = files.folder().map(ToOwned::to_owned);
-        let libraries = OnceCell::new();
-        let victim = Self { memory, program, object, loaded: None, lack, folder, libraries };
+        let victim = Self {
+            memory,
+            program,
+            object,
+            loaded: None,
+            lack,
+            folder,
+            libraries: OnceCell::new(),
+            debug_file: files.debug_file.clone(),
+            debug_info: RefCell::default(),
+        };
         match &*victim.program {
             Program::Elf(_) => Ok(victim),
             Program::Map(_) => victim.with_map(),
@@ -320,20 +379,25 @@ impl<'g> Victim<'g> {
         lack.map_or_else(|| Ok(self.program.path().display().to_string()), Err)
     }
 
+    /// The shortest name that its program goes by.
+    pub fn short_name(&self) -> &str {
+        self.object.short()
+    }
+
     /// The error for a file that is another program's than the one in the guest.
     fn another_program(&self, how: String) -> Result<VictimError, VictimError> {
         let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);
         Ok(VictimError::OtherProgram { path, pid, exe: self.memory.executable()?, how })
     }
 
-    /// Where the victim's program has its symbol `name`.
-    fn of_program(&self, name: &str) -> Result<Place, VictimError> {
-        let symbol = self.program.symbol(name)?;
+    /// Where the victim's program has its symbol `name`; none where it has no such.
+    fn in_program(&self, name: &str) -> Result<Option<Place>, VictimError> {
+        let Some(symbol) = self.program.seen(name)? else { return Ok(None) };
         if self.loaded.as_ref().is_some_and(|loaded| !loaded.holds(symbol)) {
             let (path, pid) = (self.program.path().to_owned(), self.memory.task.pid);
             return Err(VictimError::Outside { name: name.to_owned(), path, pid });
         }
-        Place::new(name, symbol, self.object.bias, true)
+        Place::new(name, symbol, &self.object, true).map(Some)
     }
 }
 

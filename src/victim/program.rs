@@ -1,6 +1,6 @@
 //! The victim's own symbols, as a file has them: the program itself, or what `nm` printed of it.
 
-use crate::symbols::{ElfFile, MapFile, Symbol, SymbolError};
+use crate::symbols::{ElfFile, Listed, MapFile, Seen, Symbol, SymbolError};
 use std::path::Path;
 
 /// A file with the victim's symbols.
@@ -12,6 +12,11 @@ pub enum Program {
 }
 
 impl Program {
+    /// The program itself, where it is more than a map.
+    pub fn elf(&self) -> Option<&ElfFile> {
+        if let Self::Elf(elf) = self { Some(elf) } else { None }
+    }
+
     /// The file's path.
     pub fn path(&self) -> &Path {
         match self {
@@ -20,11 +25,27 @@ impl Program {
         }
     }
 
-    /// The symbol `name`, at the address that the program was linked to.
-    pub fn symbol(&self, name: &str) -> Result<&Symbol, SymbolError> {
+    /// The symbol `name`, at the address that the program was linked to; none where it has no such.
+    pub fn seen(&self, name: &str) -> Result<Option<&Symbol>, SymbolError> {
         match self {
-            Self::Elf(elf) => elf.symbol(name),
-            Self::Map(map) => map.symbol(name),
+            Self::Elf(elf) => elf.seen(name, Seen::Any),
+            Self::Map(map) => map.seen(name),
+        }
+    }
+
+    /// The error for `name`, which it does not have.
+    pub fn no_symbol(&self, name: &str) -> SymbolError {
+        match self {
+            Self::Elf(elf) => elf.no_symbol(name),
+            Self::Map(map) => map.no_symbol(name),
+        }
+    }
+
+    /// All of its symbols, by address.
+    pub fn listed(&self) -> Vec<Listed> {
+        match self {
+            Self::Elf(elf) => elf.listed(),
+            Self::Map(map) => map.listed(),
         }
     }
 

@@ -1,9 +1,8 @@
 //! What a wrapper tells of itself: its status block, under the symbol `vmfi_wrapper_status`
 //! (guest-wrapper/src/status.rs has the layout). The paper's wrapper has none.
 
-use super::{Victim, VictimError};
+use super::{Place, Victim, VictimError};
 use crate::kernel::KernelError;
-use crate::symbols::SymbolError;
 
 const SYMBOL: &str = "vmfi_wrapper_status";
 const MAGIC: &[u8] = b"VMFIWRAP";
@@ -13,11 +12,7 @@ const HEAD: usize = 20;
 /// The process id of the child that `wrapper` says it has started, 0 before there is one; `None`
 /// where it has no status block.
 pub fn told_child(wrapper: &Victim) -> Result<Option<i32>, VictimError> {
-    let at = match wrapper.of_program(SYMBOL) {
-        Ok(place) => place.gva,
-        Err(VictimError::Symbol(SymbolError::NoSymbol { .. })) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(Place { gva: at, .. }) = wrapper.in_program(SYMBOL)? else { return Ok(None) };
     let mut head = [0; HEAD];
     wrapper.memory.view().read(at, &mut head).map_err(KernelError::from)?;
     let (rest, child) = head.split_at(HEAD - 4);

@@ -19,5 +19,6 @@ mod probe;
 mod proofs;
 mod shell;
 mod sites;
+mod typed;
 mod vms;
 mod wrapper;

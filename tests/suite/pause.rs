@@ -64,12 +64,18 @@ fn a_vm_runs_on_when_who_stopped_it_is_killed() {
     let (pid, _) = live.start("/holder");
     let (ram, map) = (live.guest.ram(), live.map().to_owned());
     let folder = tempfile::tempdir().unwrap();
-    for delay in (0..60).map(|step| Duration::from_micros(500 * step)) {
+    let mut in_time = 0;
+    for delay in (0..60).map(|step| Duration::from_micros(50 * step)) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmfi"));
         command.arg("-m").arg(&ram).arg("--system-map").arg(&map);
         command.args(["inject", "--pause", &pid.to_string(), "value", "6", "4", "0"]);
         command.env("XDG_CACHE_HOME", folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut vmfi = command.spawn().unwrap();
+        // The guard is there as long as the VM stands still, and a little longer.
+        let children = format!("/proc/{0}/task/{0}/children", vmfi.id());
+        let guarded = || std::fs::read_to_string(&children).is_ok_and(|pids| !pids.is_empty());
+        while !guarded() && vmfi.try_wait().unwrap().is_none() {}
+        in_time += u32::from(guarded());
         sleep(delay);
         vmfi.kill().unwrap();
         vmfi.wait().unwrap();
@@ -79,6 +85,7 @@ fn a_vm_runs_on_when_who_stopped_it_is_killed() {
             sleep(Duration::from_millis(10));
         }
     }
+    assert!(in_time > 20, "{in_time} were killed in time");
     live.guest.run("true").unwrap();
 }
 

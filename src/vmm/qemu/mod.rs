@@ -18,7 +18,8 @@ use command_line::{Backend, BackendKind, CommandLine, Dimm};
 use qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// What a program is called that is QEMU with a machine: not its tools, nor what runs programs of
 /// other architectures.
@@ -41,6 +42,9 @@ const NO_MACHINE: &str = "none";
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long that is tried where there is another way.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long, and how often, a machine is told to run on that nobody else will.
+const PERSISTENCE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Memory devices start at a multiple of this, above 4 GiB and all RAM.
 const DEVICE_MEMORY_ALIGNMENT: u64 = 1 << 30;
@@ -210,11 +214,22 @@ impl Stopped for Qmp {
     }
 }
 
-/// Lets the machine that answers at `socket` run on, if it stands still. Tried for as long as an
-/// earlier client may still hold the socket.
+/// Lets the machine that answers at `socket` run on, if it stands still. Tried again for as long as
+/// other clients may hold the socket: nobody else will.
 pub fn resume(socket: &Path) -> Result<(), VmError> {
-    let mut qmp = Qmp::connect(socket, PATIENCE)?;
-    if qmp.runs()? { Ok(()) } else { qmp.start() }
+    let started = Instant::now();
+    loop {
+        let done = Qmp::connect(socket, PATIENCE).and_then(|mut qmp| match qmp.runs()? {
+            true => Ok(()),
+            false => qmp.start(),
+        });
+        // Where nothing listens any more, the VM has ended.
+        let again = matches!(done, Err(VmError::NoAnswer { .. }));
+        if !again || started.elapsed() > PERSISTENCE {
+            return done;
+        }
+        sleep(PAUSE);
+    }
 }
 
 impl Vm for Qemu {

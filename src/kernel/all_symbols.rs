@@ -1,11 +1,11 @@
-//! Any symbol of the kernel, by its name: in the file that was given, or in the kernel's own tables.
+//! Every symbol of the kernel: in the file that was given, or in the kernel's own tables.
 
 use super::own_symbols::{OwnTables, ask_kernel};
 use super::{Kernel, KernelError, sanitized};
 use crate::address::Gva;
 use crate::memory::GuestMemory;
-use crate::symbols::{Place, SymbolError, kallsyms::IMAGE_SPACE, nearest_names, read_file};
-use std::path::PathBuf;
+use crate::symbols::kallsyms::IMAGE_SPACE;
+use crate::symbols::read_file;
 
 /// A symbol of the kernel, where it is in this boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,40 +18,9 @@ pub struct KernelSymbol {
     pub name: String,
 }
 
-/// A symbol of the kernel could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum LookupError {
-    /// There is none of that name, or several.
-    #[error(transparent)]
-    Symbol(#[from] SymbolError),
-    /// The kernel's symbols are not to be had.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-}
-
 impl Kernel {
-    /// Where its symbol `name` is. Names are not unique: several files may have one of their own.
-    pub fn lookup(&self, memory: &dyn GuestMemory, name: &str) -> Result<Gva, LookupError> {
-        let all = self.all_symbols(memory)?;
-        let mut found: Vec<_> = all.iter().filter(|symbol| symbol.name == name).collect();
-        found.dedup_by_key(|symbol| symbol.gva);
-        let (name, path) = (name.to_owned(), PathBuf::from("the guest's kernel"));
-        match found.as_slice() {
-            [only] => Ok(only.gva),
-            [] => {
-                let near = nearest_names(&name, all.into_iter().map(|symbol| symbol.name));
-                Err(SymbolError::NoSymbol { name, path, near }.into())
-            }
-            several => {
-                let place = |symbol: &&KernelSymbol| Place { name: None, address: symbol.gva.0 };
-                let places = several.iter().map(place).collect();
-                Err(SymbolError::Ambiguous { name, path, places }.into())
-            }
-        }
-    }
-
     /// All of its symbols, in the order of their addresses.
-    pub fn all_symbols(&self, memory: &dyn GuestMemory) -> Result<Vec<KernelSymbol>, LookupError> {
+    pub fn all_symbols(&self, memory: &dyn GuestMemory) -> Result<Vec<KernelSymbol>, KernelError> {
         let mut all = match self.symbols.path().is_file() {
             true => self.of_file()?,
             false => self.own(memory)?,
@@ -61,7 +30,7 @@ impl Kernel {
     }
 
     /// Those of the file that was given: a line each, `ADDRESS LETTER NAME`.
-    fn of_file(&self) -> Result<Vec<KernelSymbol>, LookupError> {
+    fn of_file(&self) -> Result<Vec<KernelSymbol>, KernelError> {
         let bytes = read_file(self.symbols.path())?;
         let symbol = |line: &[u8]| {
             let text = sanitized(line);
