@@ -39,7 +39,7 @@ CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 CXXFLAGS := -O2 -g -std=gnu++17 -Wall -Wextra -Werror
 
 .PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix bench lint \
-	setup setup-test fixtures clean
+	setup fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
@@ -108,7 +108,7 @@ target/fixtures/pages: fixtures/pages/pages.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
 
-target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp
+target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp | cxx
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -static -o $@ $<
 
@@ -137,16 +137,13 @@ target/fixtures/typed/split: fixtures/typed/typed.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -gsplit-dwarf -static -o $@ $<
 
+# Some victims are in C++.
 .PHONY: cxx
 cxx:
 	@command -v $(CXX) >/dev/null || scripts/setup.sh g++
 
 setup:
 	@scripts/setup.sh
-
-# One victim is in C++.
-setup-test:
-	@scripts/setup.sh g++
 
 target/kernels/%/vmlinuz: | setup
 	@scripts/kernel.sh $*
@@ -157,7 +154,7 @@ demo: setup build target/fixtures/hpccg $(if $(KERNEL),,target/kernels/bookworm/
 demo-stop:
 	@cargo run --quiet --release --locked --example demo -- stop
 
-test: setup-test lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
+test: setup lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
 	cargo test --release --locked
 
 test-full-size: target/fixtures/hpccg
@@ -165,11 +162,11 @@ test-full-size: target/fixtures/hpccg
 	grep -qx 'Number of iterations: 74' target/full-size.txt
 	grep -qx 'Final residual: 8.97885e-08' target/full-size.txt
 
-test-plain-kernel: setup-test build $(FIXTURES)
+test-plain-kernel: setup build $(FIXTURES)
 	scripts/plain-kernel.sh
 	cargo test --release --locked --test suite plain_kernel -- --ignored
 
-test-matrix: setup-test build $(FIXTURES) $(MATRIX_KERNELS)
+test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
 	cargo test --release --locked --test suite -- --ignored --nocapture support_matrix on_other_kernels
 
 target/bench/peer: benches/peer.c
