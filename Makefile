@@ -31,7 +31,7 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
 	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
 	target/fixtures/typed/split \
-	target/fixtures/pages target/fixtures/pages-pie target/fixtures/namespaces
+	target/fixtures/pages target/fixtures/namespaces
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
@@ -108,10 +108,6 @@ target/fixtures/pages: fixtures/pages/pages.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
 
-target/fixtures/pages-pie: fixtures/pages/pages.c
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -static-pie -fPIE -o $@ $<
-
 target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp | cxx
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -static -o $@ $<
@@ -171,7 +167,7 @@ test-plain-kernel: setup build $(FIXTURES)
 	cargo test --release --locked --test suite plain_kernel -- --ignored
 
 test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
-	cargo test --release --locked --test suite matrix -- --ignored --nocapture
+	cargo test --release --locked --test suite -- --ignored --nocapture support_matrix on_other_kernels
 
 target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)

@@ -21,14 +21,18 @@ pub struct WaitArgs {
     /// Wait up to so long until there is a page: until the victim has touched it
     #[arg(long, value_name = "SECONDS", value_parser = number::parse_seconds)]
     wait_resident: Option<Duration>,
+    /// When that began: the victim may be looked for again meanwhile, which takes no longer for it.
+    #[arg(skip = Some(Instant::now()))]
+    started: Option<Instant>,
 }
 
 impl WaitArgs {
-    /// Whether what `error` says may pass, and there is time left since `started`.
-    fn goes_on(self, error: &SiteError, started: Instant) -> bool {
+    /// Whether what `error` says may pass, and there is time left.
+    fn goes_on(self, error: &SiteError) -> bool {
         let private = self.wait_private.filter(|_| error.until_private());
         let resident = self.wait_resident.filter(|_| error.until_resident());
-        private.or(resident).is_some_and(|limit| started.elapsed() < limit)
+        let limit = private.or(resident);
+        limit.zip(self.started).is_some_and(|(limit, started)| started.elapsed() < limit)
     }
 
     fn any(self) -> bool {
@@ -44,11 +48,10 @@ pub fn once_ready<T>(
     (gva, size, allow): (Gva, u64, Allow),
     work: impl Fn(&VictimMemory) -> Result<T, InjectError>,
 ) -> anyhow::Result<T> {
-    let started = Instant::now();
     while wait.any() {
         let now = VictimMemory::open(memory.guest, memory.task.clone())?;
         match Site::locate(Space::Victim(&now), gva, size, allow) {
-            Err(error) if wait.goes_on(&error, started) => {
+            Err(error) if wait.goes_on(&error) => {
                 process::still_runs(memory.guest, &memory.task)?;
                 sleep(PAUSE);
             }

@@ -331,3 +331,35 @@ fn maps_are_those_of_proc() {
         assert!(line.contains("--child") && line.contains(&format!("{child} (holder)")), "{line}");
     }
 }
+
+/// What a program wrote of its libraries is its own; what it did not is every program's that has
+/// them, and what the loader made read-only takes force.
+#[test]
+fn whose_the_pages_of_libraries_are() {
+    let mut live = Live::booted(&Setup::new(&kernels()[0]), &with_libraries());
+    let other = "/whole/dynamic >/other & until grep -q ready /other; do sleep 0.1; done; echo $!";
+    let other: i64 = live.guest.run(other).unwrap().concat().parse().unwrap();
+    let (pid, _) = live.start("/whole/dynamic-pie");
+    live.guest.run("until grep -q ready /out; do sleep 0.1; done").unwrap();
+    let pid = pid.to_string();
+    for (name, verdict, refused) in [
+        ("libown.so.1:own_exported", "anonymous", ""),
+        ("libc.so.6:_environ", "anonymous", ""),
+        ("libc.so.6:_IO_file_jumps", "anonymous", "read-only for the victim"),
+        ("libown.so.1:own_write", "page-cache", "read-only for the victim"),
+        ("libc.so.6:malloc", "page-cache", "read-only for the victim"),
+    ] {
+        let told = live.with_memory_alone(&["explain", &pid, name, "--json"]).json();
+        assert_eq!(told["verdict"], verdict, "{told}");
+        let shared = told["shared_with"].as_array().unwrap().contains(&other.into());
+        assert_eq!(shared, verdict == "page-cache", "{told}");
+        let ran = live.with_memory_alone(&["inject", &pid, name, "6", "1", "0"]);
+        if refused.is_empty() {
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+        } else {
+            let line = ran.fails_with(7);
+            assert!(line.contains(refused), "{line}");
+            assert_eq!(line.contains(&format!("{other} (dynamic)")), shared, "{line}");
+        }
+    }
+}

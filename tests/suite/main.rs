@@ -7,7 +7,7 @@ mod common;
 mod device;
 mod golden;
 mod hpccg;
-mod kernel_targets;
+mod kernel_data;
 mod kmem;
 mod launchers;
 mod libraries;
