@@ -359,8 +359,8 @@ fn forks(pages: &mut Pages) {
     pages.start("/pages fork");
     let listed = pages.live.vmfi(&["list", "--json"]).json();
     let below = listed[0]["children"].as_array().unwrap();
-    let pids = below.iter().map(|child| child["pid"].as_i64().unwrap());
-    let child = pids.filter(|pid| *pid != pages.victim).next().unwrap();
+    let mut pids = below.iter().map(|child| child["pid"].as_i64().unwrap());
+    let child = pids.find(|pid| *pid != pages.victim).unwrap();
     let kinds = [
         ("own", "copy-on-write"),
         ("huge", "copy-on-write"),
