@@ -23,7 +23,11 @@ pub struct ExplainArgs {
     #[command(flatten)]
     victim: VictimArgs,
     /// A symbol, LIBRARY:SYMBOL, an address, or a path such as 'A->vals[17]'; see 'vmfi help targets'
-    #[arg(value_name = "TARGET", required_unless_present = "kernel")]
+    #[arg(
+        value_name = "TARGET",
+        required_unless_present = "kernel",
+        allow_negative_numbers = true
+    )]
     symbol: Option<String>,
     /// Bytes from there on, decimal or 0x; may be negative [default: 0]
     #[arg(allow_hyphen_values = true)]

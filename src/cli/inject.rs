@@ -36,7 +36,7 @@ pub struct InjectArgs {
     victim: VictimArgs,
     /// Where to write: a symbol, LIBRARY:SYMBOL, an address, a path such as 'A->vals[17]', or a region
     /// to draw a place from; see 'vmfi help targets'
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", allow_negative_numbers = true)]
     symbol: Option<String>,
     /// The value, decimal or 0x; may be negative. Without NUM_BYTES, one of the place's own type:
     /// 1.5 is one too

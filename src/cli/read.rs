@@ -26,7 +26,11 @@ pub struct ReadArgs {
     victim: VictimArgs,
     /// What to read: a symbol, LIBRARY:SYMBOL, an address, or a path such as 'A->vals[17]'; see 'vmfi
     /// help targets'
-    #[arg(value_name = "TARGET", required_unless_present = "kernel")]
+    #[arg(
+        value_name = "TARGET",
+        required_unless_present = "kernel",
+        allow_negative_numbers = true
+    )]
     symbol: Option<String>,
     /// How many bytes [default: all that it has]
     #[arg(allow_hyphen_values = true)]

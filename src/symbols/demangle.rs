@@ -14,9 +14,6 @@ const LONGEST: usize = 4096;
 /// has as many.
 const DEEPEST: u32 = 64;
 
-/// How the hash in an older Rust name starts: sixteen digits follow.
-const HASH: &str = "17h";
-
 /// A mangled name, made readable.
 pub struct Demangled {
     /// As one would say it: without parameters, return type, types of constants or hash.
@@ -31,12 +28,7 @@ pub fn demangle(raw: &str) -> Option<Demangled> {
     if !mangled || raw.len() > LONGEST {
         return None;
     }
-    if of_rust(raw) { rust(raw).or_else(|| cpp(raw)) } else { cpp(raw).or_else(|| rust(raw)) }
-}
-
-/// Whether `raw` is Rust's: its older names look like those of C++, but for the hash at their end.
-fn of_rust(raw: &str) -> bool {
-    raw.starts_with("_R") || raw.contains(HASH)
+    rust(raw).or_else(|| cpp(raw))
 }
 
 /// The older names of Rust are those of C++ with a hash: without one it is C++, where more names than

@@ -6,14 +6,16 @@ use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{Header, header64};
 use goblin::elf::section_header::{SHF_COMPRESSED, SHT_NOBITS, SectionHeader};
 use ruzstd::decoding::StreamingDecoder;
+use std::cell::Cell;
 use std::io::Read;
 
 /// `struct Elf64_Chdr`: type, reserved, size, alignment.
 const COMPRESSION_HEADER: usize = 24;
 const COMPRESSED_BY_ZLIB: u32 = 1;
 const COMPRESSED_BY_ZSTD: u32 = 2;
-/// Bytes of the largest section; a few bytes can be made to decompress to any number.
-const LARGEST: u64 = 2 << 30;
+/// Bytes of all sections that are read of a file. A few can be made to decompress to any number,
+/// and sections to lie over each other.
+const MOST: u64 = 2 << 30;
 const LONGEST_NAME: usize = 256;
 
 /// The sections of a file.
@@ -21,6 +23,8 @@ pub struct Sections<'f> {
     file: &'f dyn FileBytes,
     headers: Vec<SectionHeader>,
     names: Part,
+    /// How many bytes may still be read.
+    room: Cell<u64>,
 }
 
 /// Why there are none.
@@ -57,7 +61,7 @@ impl<'f> Sections<'f> {
         let names = names.ok_or(NoSections::NotThere)?;
         let length = names.len() as u64;
         let names = Part::read(&names, 0, length).ok_or(NoSections::NotThere)?;
-        Ok(Self { file, headers, names })
+        Ok(Self { file, headers, names, room: Cell::new(MOST) })
     }
 
     fn header(&self, name: &str) -> Option<&SectionHeader> {
@@ -76,12 +80,17 @@ impl<'f> Sections<'f> {
     pub fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, SectionError> {
         let Some(header) = self.header(name) else { return Ok(None) };
         let wrong = |why: String| SectionError { name: name.to_owned(), why };
+        let room = self.room.get().checked_sub(header.sh_size);
+        let room = room.ok_or_else(|| wrong("is too large".to_owned()))?;
         let stored = Part::whole(self.file, header.sh_offset, header.sh_size);
         let stored = stored.ok_or_else(|| wrong("is not all there".to_owned()))?;
+        self.room.set(room);
         if header.sh_flags & u64::from(SHF_COMPRESSED) == 0 {
             return Ok(Some(stored));
         }
-        decompressed(&stored).map(Some).map_err(wrong)
+        let plain = decompressed(&stored, room).map_err(wrong)?;
+        self.room.set(room.saturating_sub(plain.len() as u64));
+        Ok(Some(plain))
     }
 }
 
@@ -112,7 +121,7 @@ impl SectionTable {
     }
 }
 
-fn decompressed(stored: &[u8]) -> Result<Vec<u8>, String> {
+fn decompressed(stored: &[u8], most: u64) -> Result<Vec<u8>, String> {
     let (header, packed) =
         stored.split_at_checked(COMPRESSION_HEADER).ok_or("is cut off within its header")?;
     let (kind, _) = header.split_first_chunk().ok_or("is cut off within its header")?;
@@ -125,8 +134,9 @@ fn decompressed(stored: &[u8]) -> Result<Vec<u8>, String> {
         _ => return Err("is compressed in a way that is not known".to_owned()),
     };
     let mut plain = Vec::new();
-    unpacked.by_ref().take(LARGEST).read_to_end(&mut plain).map_err(|error| cannot(&error))?;
-    Ok(plain)
+    let read = unpacked.by_ref().take(most).read_to_end(&mut plain);
+    read.map_err(|error| cannot(&error))?;
+    if plain.len() as u64 == most { Err("is too large".to_owned()) } else { Ok(plain) }
 }
 
 #[cfg(test)]
@@ -159,7 +169,7 @@ mod tests {
         let packed = |kind: u32, packed: &[u8]| {
             let mut stored = kind.to_le_bytes().to_vec();
             stored.resize(COMPRESSION_HEADER, 0);
-            decompressed(&[&stored, packed].concat())
+            decompressed(&[&stored, packed].concat(), 9)
         };
         let zlib = [0x78, 0x9c, 0x4b, 0x4c, 0x4a, 0x06, 0x00, 0x02, 0x4d, 0x01, 0x27];
         assert_eq!(packed(COMPRESSED_BY_ZLIB, &zlib).unwrap(), b"abc");
@@ -168,6 +178,8 @@ mod tests {
         for kind in 0..4 {
             assert!(packed(kind, b"\x28\xb5\x2f\xfd\xff\xff").is_err(), "{kind}");
         }
-        assert!(decompressed(&[1, 0]).is_err());
+        assert!(decompressed(&[1, 0], 9).is_err());
+        let large = decompressed(&[&[1, 0, 0, 0], &[0; 20][..], &zlib].concat(), 2);
+        assert_eq!(large.unwrap_err(), "is too large");
     }
 }

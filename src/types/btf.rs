@@ -5,7 +5,7 @@
 //! longer than all the rest of a command. All of it comes from guest RAM, so every length is
 //! checked and every chase bounded.
 
-use super::model::{DEPTH, POINTER, spelling};
+use super::model::{DEPTH, POINTER, printable, spelling};
 use super::{Bits, Field, Member, Shape, TypeId, TypeSource, Types, TypesError, WHOLE};
 use std::ops::{Deref, Range};
 
@@ -419,8 +419,8 @@ impl<B: Deref<Target = [u8]>> Types for Btf<B> {
                 kind::ENUM | kind::ENUM64 => "enum ",
                 _ => return Ok(None),
             };
-            let name = self.text(found.name).unwrap_or("{...}");
-            return Ok(Some(format!("{keyword}{name}")));
+            let name = self.text(found.name).and_then(printable);
+            return Ok(Some(format!("{keyword}{}", name.as_deref().unwrap_or("{...}"))));
         }
         Ok(None)
     }
@@ -430,7 +430,7 @@ impl<B: Deref<Target = [u8]>> Types for Btf<B> {
         let found = self.type_behind(id).filter(structure).filter(|_| id.pointed().is_none());
         let Some(found) = found else { return Ok(Vec::new()) };
         let field = |RawMember { name, of_type, bits, count }| Field {
-            name: self.text(name).map(str::to_owned),
+            name: self.text(name).and_then(printable),
             id: TypeId::new(of_type.into()),
             offset: bits / 8,
             bits: (count > 0).then_some(Bits { shift: bits % 8, count }),
@@ -445,7 +445,7 @@ impl<B: Deref<Target = [u8]>> Types for Btf<B> {
             (true, _) => i128::from(value as i64),
             (false, _) => i128::from(value),
         };
-        let named = |(name, own)| Some((self.text(name)?.to_owned(), value(own)));
+        let named = |(name, own)| Some((printable(self.text(name)?)?, value(own)));
         Ok(self.values(&found).filter_map(named).collect())
     }
 }

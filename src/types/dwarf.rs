@@ -5,7 +5,7 @@
 //!
 //! A type is told by where its entry lies in `.debug_info`.
 
-use super::model::{DEPTH, VOID, spelling};
+use super::model::{DEPTH, VOID, printable, spelling};
 use super::{Bits, Field, Member, Shape, TypeId, TypeSource, Types, TypesError, WHOLE};
 use crate::symbols::Sections;
 use gimli::{
@@ -16,6 +16,7 @@ use gimli::{
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// The sections that tell of types. (A unit is not read without its lines.)
 const SECTIONS: [SectionId; 7] = [
@@ -28,6 +29,11 @@ const SECTIONS: [SectionId; 7] = [
     SectionId::DebugStrOffsets,
 ];
 
+/// How long all of it is looked at: units can be made to share what is read for each.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many units are kept.
+const KEPT: usize = 256;
+
 type Slice = EndianRcSlice<LittleEndian>;
 type Unit = gimli::Unit<Slice>;
 type Entry = DebuggingInformationEntry<Slice>;
@@ -38,9 +44,10 @@ type Result<T, E = gimli::Error> = std::result::Result<T, E>;
 pub struct Dwarf {
     dwarf: gimli::Dwarf<Slice>,
     headers: Vec<UnitHeader<Slice>>,
-    /// The units in which something was looked up.
+    /// Units in which something was looked up.
     units: RefCell<HashMap<usize, Rc<Unit>>>,
     index: RefCell<Index>,
+    deadline: Instant,
 }
 
 /// Where the types of the units that have been read are defined, by their names, those of
@@ -82,7 +89,8 @@ impl Dwarf {
         while let Some(header) = next.next()? {
             headers.push(header);
         }
-        Ok(Self { dwarf, headers, units: RefCell::default(), index: RefCell::default() })
+        let (units, index) = Default::default();
+        Ok(Self { dwarf, headers, units, index, deadline: Instant::now() + PATIENCE })
     }
 
     /// The type of the variable that lies at the link-time `address`. Where none is told to be
@@ -90,7 +98,7 @@ impl Dwarf {
     pub fn variable(&self, name: &str, address: u64) -> Result<Option<TypeId>, TypesError> {
         let (mut declared, mut split) = (None, false);
         for header in &self.headers {
-            let unit = Rc::new(self.dwarf.unit(header.clone())?);
+            let unit = Rc::new(self.read(header)?);
             split |= unit.dwo_name().is_ok_and(|name| name.is_some());
             if let Some(found) = self.variable_of(&unit, name, address, &mut declared)? {
                 return self.variable_type(Die { unit, entry: found });
@@ -161,17 +169,28 @@ impl Dwarf {
         Ok(None)
     }
 
-    fn unit(&self, index: usize) -> Result<Rc<Unit>> {
+    fn read(&self, header: &UnitHeader<Slice>) -> Result<Unit, TypesError> {
+        if Instant::now() > self.deadline {
+            return Err(damaged("it takes too long to read"));
+        }
+        Ok(self.dwarf.unit(header.clone())?)
+    }
+
+    fn unit(&self, index: usize) -> Result<Rc<Unit>, TypesError> {
         if let Some(unit) = self.units.borrow().get(&index) {
             return Ok(Rc::clone(unit));
         }
-        let unit = Rc::new(self.dwarf.unit(self.headers[index].clone())?);
-        self.units.borrow_mut().insert(index, Rc::clone(&unit));
+        let unit = Rc::new(self.read(&self.headers[index])?);
+        let mut kept = self.units.borrow_mut();
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(index, Rc::clone(&unit));
         Ok(unit)
     }
 
     /// The entry at `at`, which may be in any unit.
-    fn die(&self, at: u64) -> Result<Die> {
+    fn die(&self, at: u64) -> Result<Die, TypesError> {
         let offset = DebugInfoOffset(usize::try_from(at).unwrap_or(usize::MAX));
         let after = |header: &UnitHeader<Slice>| {
             header.debug_info_offset().is_some_and(|start| start <= offset)
@@ -232,16 +251,16 @@ impl Dwarf {
         }
     }
 
-    fn structure(&self, name: &str) -> Result<Option<u64>> {
+    fn structure(&self, name: &str) -> Result<Option<u64>, TypesError> {
         self.indexed(|index| index.structures.get(name).copied())
     }
 
-    fn enumeration(&self, name: &str) -> Result<Option<u64>> {
+    fn enumeration(&self, name: &str) -> Result<Option<u64>, TypesError> {
         self.indexed(|index| index.enumerations.get(name).copied())
     }
 
     /// What `known` finds in the index; reads on until it does.
-    fn indexed(&self, known: impl Fn(&Index) -> Option<u64>) -> Result<Option<u64>> {
+    fn indexed(&self, known: impl Fn(&Index) -> Option<u64>) -> Result<Option<u64>, TypesError> {
         let mut index = self.index.borrow_mut();
         loop {
             if let Some(found) = known(&index) {
@@ -249,7 +268,7 @@ impl Dwarf {
             }
             let Some(header) = self.headers.get(index.units) else { return Ok(None) };
             index.units += 1;
-            let unit = self.dwarf.unit(header.clone())?;
+            let unit = self.read(header)?;
             let mut tree = unit.entries_tree(None)?;
             self.add(&unit, tree.root()?, "", DEPTH, &mut index)?;
         }
@@ -300,7 +319,7 @@ impl Dwarf {
     /// The text of the attribute `name`, if it has one that can be read.
     fn text(&self, unit: &Unit, entry: &Entry, name: DwAt) -> Option<String> {
         let text = self.dwarf.attr_string(unit, entry.attr_value(name)?).ok()?;
-        Some(text.to_string_lossy().ok()?.into_owned())
+        printable(&text.to_string_lossy().ok()?)
     }
 
     fn array(&self, die: &Die, dimension: u32) -> Result<Shape, TypesError> {

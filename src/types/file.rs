@@ -50,7 +50,8 @@ pub fn open(path: &Path) -> Result<Box<dyn TypeSource>, TypesFileError> {
 fn of_elf(path: &Path, bytes: &Vec<u8>) -> Result<Box<dyn TypeSource>, TypesFileError> {
     let damaged = |source| TypesFileError::Damaged { path: path.to_owned(), source };
     let none = || TypesFileError::NoTypes(path.to_owned());
-    let sections = Sections::read(bytes).map_err(|_| none())?;
+    let not_elf = || TypesError::Damaged("ELF file", "its sections cannot be read".to_owned());
+    let sections = Sections::read(bytes).map_err(|_| damaged(not_elf()))?;
     if let Some(btf) = sections.bytes(".BTF").map_err(|error| damaged(error.into()))? {
         return Ok(Box::new(Btf::parse(btf).map_err(damaged)?));
     }

@@ -15,7 +15,7 @@ pub use btf::Btf;
 pub use dwarf::Dwarf;
 pub use file::{TypesFileError, open};
 pub use model::{Bits, Field, POINTER, Shape, TypeId, Typed, Types};
-pub use path::{Cast, Expression, PathError, Root, Start, integer};
+pub use path::{Cast, Expression, PathError, Root, Start};
 pub use profile::{Profile, Recorder};
 pub use value::{Value, ValueError, bytes_of, value_of};
 

@@ -12,6 +12,8 @@ pub(super) const DEPTH: usize = 32;
 /// How many members one search may look at. The largest structures have some hundred; damaged
 /// ones could nest so that each level multiplies the work.
 const MEMBERS: usize = 100_000;
+/// Bytes of a name.
+const LONGEST_NAME: usize = 4096;
 /// Bytes of a pointer.
 pub const POINTER: u64 = 8;
 /// The type that is none.
@@ -273,6 +275,15 @@ impl std::fmt::Debug for Typed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Typed").field(&self.id).finish()
     }
+}
+
+/// `text` as people may see it: what a source says may hold what a terminal obeys. None for what is
+/// too long for a name.
+pub(super) fn printable(text: &str) -> Option<String> {
+    let printable = |own: char| {
+        if own == ' ' || own.is_alphanumeric() || own.is_ascii_punctuation() { own } else { '?' }
+    };
+    (text.len() <= LONGEST_NAME).then(|| text.chars().map(printable).collect())
 }
 
 /// `name` in the order and with the words that all spellings of a number's type share: C has

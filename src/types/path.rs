@@ -8,6 +8,7 @@
 //! dots, brackets and arrows too, so a text can be taken apart in several ways: which one is meant,
 //! the program's symbols decide.
 
+use super::value::whole;
 use super::{Field, Shape, TypeId, Types, TypesError};
 use crate::address::Gva;
 use crate::symbols::{nearest, nearest_names};
@@ -180,15 +181,9 @@ fn identifier(text: &str) -> Option<(&str, &str)> {
     (end > 0 && !first.is_ascii_digit()).then(|| text.split_at(end))
 }
 
-/// A whole number, decimal or 0x, which may be negative.
-pub fn integer(text: &str) -> Option<i64> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
-    let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |digits| (digits, 16));
-    if digits.starts_with(['-', '+']) {
-        return None;
-    }
-    let value = i128::from_str_radix(digits, radix).ok()?.checked_mul(sign)?;
-    i64::try_from(value).ok()
+/// A whole number of 64 bits, decimal or 0x, which may be negative.
+fn integer(text: &str) -> Option<i64> {
+    i64::try_from(whole(text)?).ok()
 }
 
 /// Something typed that a path starts at.

@@ -4,8 +4,9 @@ use super::{Bits, Field, POINTER, Shape, TypeId, Types, TypesError};
 use serde_json::{Map, Number, Value as Json};
 use std::fmt;
 
-/// How many values one look may give: types may be made so that each byte is shown many times.
-const MOST: usize = 1 << 20;
+/// How many values, members and names of values one look may take: types may be made so that each
+/// byte is shown many times.
+const MOST: usize = 1 << 24;
 /// How deep values may lie within each other.
 const DEEPEST: usize = 32;
 /// How many elements of an array people are shown.
@@ -53,8 +54,7 @@ struct Reader<'t> {
 impl Reader<'_> {
     fn value(&mut self, id: TypeId, bytes: &[u8], depth: usize) -> Result<Value, TypesError> {
         let other = || Value::Bytes(bytes.to_vec());
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 || depth == 0 {
+        if !self.take(1) || depth == 0 {
             return Ok(other());
         }
         let shape = self.types.shape(id)?;
@@ -66,11 +66,18 @@ impl Reader<'_> {
         })
     }
 
-    fn enumeration(&self, id: TypeId, bytes: &[u8]) -> Result<Option<Value>, TypesError> {
+    /// Whether so much may still be looked at.
+    fn take(&mut self, count: usize) -> bool {
+        self.left = self.left.saturating_sub(count);
+        self.left > 0
+    }
+
+    fn enumeration(&mut self, id: TypeId, bytes: &[u8]) -> Result<Option<Value>, TypesError> {
         let (Some(plain), Some(signed)) = (number(bytes, false), number(bytes, true)) else {
             return Ok(None);
         };
         let all = self.types.enumerators(id)?;
+        self.take(all.len());
         let signs = all.iter().any(|(_, value)| *value < 0);
         let value = if signs { signed } else { plain };
         let named = all.into_iter().find(|(_, own)| *own == value);
@@ -286,54 +293,88 @@ pub enum ValueError {
 /// The bytes of the value that `text` is of the type `id`: `1.5`, `-3`, `0x10`, `true`, `'a'`, or
 /// the name of an enumeration's.
 pub fn bytes_of(types: &dyn Types, id: TypeId, text: &str) -> Result<Vec<u8>, ValueError> {
-    let name = types.name(id)?;
-    let wrong = |wanted: &str| ValueError::NoValue {
-        text: text.to_owned(),
-        name: name.clone(),
-        wanted: wanted.to_owned(),
-    };
-    let whole = || whole(text).ok_or_else(|| wrong("a whole number, decimal or 0x"));
+    let typed = Text { text, name: types.name(id)? };
     match types.shape(id)? {
-        Shape::Int { size, signed } => in_range(whole()?, (size, signed), text, name),
-        Shape::Bool { size } => {
-            let value = match text {
-                "true" | "1" => 1,
-                "false" | "0" => 0,
-                _ => return Err(wrong("true or false")),
-            };
-            in_range(value, (size, false), text, name)
+        Shape::Int { size, signed } => typed.in_range(typed.whole()?, size, signed),
+        Shape::Bool { size } => typed.in_range(typed.bool()?, size, false),
+        Shape::Char { size } => {
+            let value = typed.letter(size)?;
+            typed.in_range(value, size, value < 0)
         }
-        Shape::Char { size } => match letter(text) {
-            Some(letter) => in_range(u32::from(letter).into(), (size, false), text, name),
-            None => {
-                let value = whole().map_err(|_| wrong("a letter, as 'a', or a number"))?;
-                in_range(value, (size, value < 0), text, name)
-            }
-        },
         Shape::Enumeration { size } => {
-            let all = types.enumerators(id)?;
-            let named = all.iter().find(|(own, _)| own == text).map(|(_, value)| *value);
-            let names = || all.iter().take(SHOWN).map(|(own, _)| own.as_str()).collect::<Vec<_>>();
-            let value = named.map_or_else(whole, Ok).map_err(|_| wrong(&names().join(", ")))?;
-            in_range(value, (size, value < 0), text, name)
+            let value = typed.enumerator(&types.enumerators(id)?)?;
+            typed.in_range(value, size, value < 0)
         }
-        Shape::Pointer(_) | Shape::Reference(_) => in_range(whole()?, (POINTER, false), text, name),
-        Shape::Float { size: 4 } => {
-            let value: f32 =
-                float(text).ok_or_else(|| wrong("a number that fits it, nan or inf"))?;
-            Ok(value.to_le_bytes().to_vec())
+        Shape::Pointer(_) | Shape::Reference(_) => typed.in_range(typed.whole()?, POINTER, false),
+        Shape::Float { size: 4 } => Ok(typed.float::<f32>()?.to_le_bytes().to_vec()),
+        Shape::Float { size: 8 } => Ok(typed.float::<f64>()?.to_le_bytes().to_vec()),
+        _ => Err(ValueError::NotScalar(typed.name)),
+    }
+}
+
+/// A text that is to be a value, and the name of its type.
+struct Text<'t> {
+    text: &'t str,
+    name: String,
+}
+
+impl Text<'_> {
+    fn wrong(&self, wanted: &str) -> ValueError {
+        let (text, name, wanted) = (self.text.to_owned(), self.name.clone(), wanted.to_owned());
+        ValueError::NoValue { text, name, wanted }
+    }
+
+    fn whole(&self) -> Result<i128, ValueError> {
+        whole(self.text).ok_or_else(|| self.wrong("a whole number, decimal or 0x"))
+    }
+
+    fn bool(&self) -> Result<i128, ValueError> {
+        match self.text {
+            "true" | "1" => Ok(1),
+            "false" | "0" => Ok(0),
+            _ => Err(self.wrong("true or false")),
         }
-        Shape::Float { size: 8 } => {
-            let value: f64 =
-                float(text).ok_or_else(|| wrong("a number that fits it, nan or inf"))?;
-            Ok(value.to_le_bytes().to_vec())
+    }
+
+    /// A letter of `size` bytes. Beyond ASCII, a single byte is a part of a letter.
+    fn letter(&self, size: u64) -> Result<i128, ValueError> {
+        let letter = letter(self.text).filter(|own| size > 1 || own.is_ascii());
+        let value = letter.map(|own| i128::from(u32::from(own))).or_else(|| whole(self.text));
+        value.ok_or_else(|| self.wrong("a letter, as 'a', or a number"))
+    }
+
+    /// One of `all`, by its name or its number.
+    fn enumerator(&self, all: &[(String, i128)]) -> Result<i128, ValueError> {
+        let named = all.iter().find(|(own, _)| own == self.text).map(|(_, value)| *value);
+        let names = || all.iter().take(SHOWN).map(|(own, _)| own.as_str()).collect::<Vec<_>>();
+        named.or_else(|| whole(self.text)).ok_or_else(|| self.wrong(&names().join(", ")))
+    }
+
+    /// A number that stays finite, unless the text says otherwise.
+    fn float<F: std::str::FromStr + Copy + Into<f64>>(&self) -> Result<F, ValueError> {
+        let digits = self.text.contains(|letter: char| letter.is_ascii_digit());
+        let value = self.text.parse().ok();
+        let value = value.filter(|value: &F| !digits || (*value).into().is_finite());
+        value.ok_or_else(|| self.wrong("a number that fits it, nan or inf"))
+    }
+
+    /// `value` as `size` bytes.
+    fn in_range(&self, value: i128, size: u64, signed: bool) -> Result<Vec<u8>, ValueError> {
+        let (text, name) = (self.text.to_owned(), self.name.clone());
+        if !(1..=LARGEST as u64).contains(&size) {
+            return Err(ValueError::NotScalar(name));
         }
-        _ => Err(ValueError::NotScalar(name)),
+        let bits = 8 * size - u64::from(signed);
+        let (low, high) = (if signed { -(1 << bits) } else { 0 }, (1 << bits) - 1);
+        if !(low..=high).contains(&value) {
+            return Err(ValueError::DoesNotFit { text, name, low, high });
+        }
+        Ok(value.to_le_bytes()[..size as usize].to_vec())
     }
 }
 
 /// A whole number, decimal or 0x, with an optional sign.
-fn whole(text: &str) -> Option<i128> {
+pub(super) fn whole(text: &str) -> Option<i128> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |digits| (digits, 16));
     let signed = digits.starts_with(['-', '+']);
@@ -343,31 +384,6 @@ fn whole(text: &str) -> Option<i128> {
 fn letter(text: &str) -> Option<char> {
     let mut letters = text.strip_prefix('\'')?.strip_suffix('\'')?.chars();
     letters.next().filter(|_| letters.next().is_none())
-}
-
-/// A number that stays finite, unless the text says otherwise.
-fn float<F: std::str::FromStr + Copy + Into<f64>>(text: &str) -> Option<F> {
-    let value: F = text.parse().ok()?;
-    let finite = value.into().is_finite();
-    let digits = text.contains(|letter: char| letter.is_ascii_digit());
-    (finite || !digits).then_some(value)
-}
-
-fn in_range(
-    value: i128,
-    (size, signed): (u64, bool),
-    text: &str,
-    name: String,
-) -> Result<Vec<u8>, ValueError> {
-    if !(1..=LARGEST as u64).contains(&size) {
-        return Err(ValueError::NotScalar(name));
-    }
-    let bits = 8 * size - u64::from(signed);
-    let (low, high) = (if signed { -(1 << bits) } else { 0 }, (1 << bits) - 1);
-    if !(low..=high).contains(&value) {
-        return Err(ValueError::DoesNotFit { text: text.to_owned(), name, low, high });
-    }
-    Ok(value.to_le_bytes()[..size as usize].to_vec())
 }
 
 #[cfg(test)]
@@ -497,7 +513,7 @@ mod tests {
         fails(Shape::Float { size: 8 }, "six", "a number that fits");
         fails(Shape::Enumeration { size: 4 }, "MID", "LOW, HIGH");
         fails(Shape::Bool { size: 1 }, "2", "true or false");
-        fails(Shape::Char { size: 1 }, "'é'", "0 to 255");
+        fails(Shape::Char { size: 1 }, "'é'", "a letter");
         fails(Shape::Structure { size: Some(8) }, "1", "name a member");
         fails(int(16, true), "1", "how many bytes");
     }

@@ -52,6 +52,16 @@ fn has(line: &str, words: &[&str]) {
 }
 
 #[test]
+fn help_tells_how_places_are_named() {
+    for arguments in [&["help", "targets"][..], &["targets"], &["targets", "--help"]] {
+        let ran = vmfi(arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        has(&ran.stdout, &["# Targets", "A.list_of_vals[17]", "region:heap", ".gnu_debuglink"]);
+    }
+    has(&vmfi(["help", "read"]).stdout, &["TARGET", "--debug-file"]);
+}
+
+#[test]
 fn usage_errors_are_one_line() {
     has(vmfi(["frobnicate"]).fails_with(2), &["frobnicate", "--help"]);
     has(vmfi::<&str>([]).fails_with(2), &["no command", "--help"]);

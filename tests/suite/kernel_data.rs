@@ -80,6 +80,32 @@ fn the_rest_takes_force(live: &mut Live) {
     assert!(version.starts_with("Linux Version "), "{version}");
 }
 
+/// What leads to no place in the kernel, and what to do about it; and a place by every name it has.
+#[test]
+fn names_of_the_kernel() {
+    let mut live = Live::booted(&Setup::new(&kernels()[0]), &files());
+    let nowhere = [
+        ("panic_timeoat", 6, "panic_timeout"),
+        ("init_task.prioo", 6, "prio"),
+        ("linux_banner.x", 6, "(struct NAME)"),
+        ("task(99999)->mm", 5, "99999"),
+        ("task(2)->mm->total_vm", 7, "task(2)->mm"),
+        ("0xffffffffffff0000", 7, "not mapped"),
+    ];
+    for (target, code, word) in nowhere {
+        let ran = inject(&live, &[target, "1", "1", "0"]);
+        assert!(ran.fails_with(code).contains(word), "{target}: {}", ran.stderr);
+    }
+    // Without NUM_BYTES the type tells how many there are.
+    assert_eq!(inject(&live, &["panic_timeout", "-3"]).json()["after"], "fdffffff");
+    let told = live.vmfi(&["explain", "--kernel", "init_task.prio", "--json"]).json();
+    assert_eq!((&told["type"], &told["verdict"]), (&"int".into(), &"kernel-data".into()));
+    let line = live.guest.run("grep ' panic_timeout$' /proc/kallsyms").unwrap().concat();
+    let listed = live.vmfi(&["symbols", "--kernel", "panic_timeou?", "--json"]).json();
+    let place = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
+    assert_eq!(number(&listed[0]["gva"]), place);
+}
+
 /// A list of tasks that leads nowhere, or back too early, is told as such and at once; put right, it
 /// is read as ever.
 #[test]

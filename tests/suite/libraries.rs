@@ -39,7 +39,7 @@ fn boot_with(kernel: &Path, files: &Initramfs) -> Live {
 }
 
 /// What the victim told: name and address, and whether only its files, not stripped, can know.
-fn told(live: &mut Live) -> Vec<(String, u64, bool)> {
+pub fn told(live: &mut Live) -> Vec<(String, u64, bool)> {
     let lines = live.guest.run("cat /out").unwrap();
     let told = lines.iter().filter_map(|line| {
         let (name, address) = line.rsplit_once(" 0x")?;

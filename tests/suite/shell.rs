@@ -52,6 +52,8 @@ fn manual_pages_for_each_command_that_is_shown() {
     let ran = vmfi(["shell", "man", folder.path().to_str().unwrap()]);
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""));
     assert!(!folder.path().join("vmfi-shell.1").exists());
+    let targets = fs::read_to_string(folder.path().join("vmfi-targets.1")).unwrap();
+    assert!(targets.contains("gnu_debuglink"), "{targets}");
     for name in ["vmfi.1", "vmfi-list.1", "vmfi-inject.1", "vmfi-read.1", "kmem.1"] {
         // Hyphens are escaped in roff.
         let text = fs::read_to_string(folder.path().join(name)).unwrap().replace('\\', "");

@@ -3,6 +3,7 @@
 //! debug file.
 
 use crate::common::{Live, Ran, built, files, kernels, number};
+use crate::libraries;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,7 +80,12 @@ fn a_path_leads_where_the_program_goes() {
     for program in PROGRAMS {
         each_path_leads_where_it_should(&mut live, &format!("/{program}"), &[]);
     }
-    let (pid, _) = start(&mut live, "/typed-5");
+    let (pid, told) = start(&mut live, "/typed-5");
+    let of = |name: &str, kind: &str| {
+        let (path, address, _) = told.iter().find(|(path, ..)| path == name).unwrap();
+        (path.clone(), *address, kind.to_owned())
+    };
+    symbols_are_listed(&live, &pid, &[of("not_a_number", "D"), of("typed.c:twin", "d")]);
     what_is_refused_is_told(&live, &pid);
     what_is_typed_is_injected(&live, &pid);
     programs_read_it_too(&live, &pid);
@@ -112,7 +118,10 @@ fn what_is_refused_is_told(live: &Live, pid: &str) {
     fails("(struct nothing)cfg", 6, &["no type 'struct nothing'"]);
     fails("0x4c1000.x", 6, &["nothing tells what is at 0x4c1000"]);
     fails("cfk.dims", 6, &["no symbol 'cfk'"]);
-    fails("heap", 2, &["region"]);
+    fails("stack", 2, &["'stack' is a region"]);
+    fails("heap", 6, &["a region and a symbol", "region:heap", "typed-5:heap"]);
+    fails("region:heap", 2, &["'heap' is a region"]);
+    assert_eq!(shown(&with(live, &["read", pid, "typed-5:heap"], &[]).stdout), "8.0");
     fails("(struct node)0x10.next->key", 7, &["0x10.next"]);
 }
 
@@ -149,6 +158,47 @@ fn programs_read_it_too(live: &Live, pid: &str) {
         (&"struct node *".into(), &"double [2][3]".into())
     );
     assert_eq!(read("many")["value"].as_array().unwrap().len(), 100);
+}
+
+fn symbols_are_listed(live: &Live, pid: &str, told: &[(String, u64, String)]) {
+    let list = |pattern: &str| with(live, &["symbols", pid, pattern, "--json"], &[]).json();
+    for (name, address, kind) in told {
+        // With a pattern, the whole name must fit: a function's own 'twin' is another.
+        let found = list(&format!("{}?", &name[..name.len() - 1]));
+        let found: Vec<_> = found.as_array().unwrap().iter().collect();
+        let [only] = found.as_slice() else { panic!("{name}: {found:?}") };
+        assert_eq!((number(&only["gva"]), &only["kind"]), (*address, &kind.as_str().into()));
+        assert_eq!(only["file"], "/typed-5");
+    }
+    let ran = with(live, &["symbols", pid, "scala?"], &[]);
+    let words: Vec<_> = ran.stdout.split_whitespace().collect();
+    assert_eq!(words[1..], ["8", "D", "scalar", "/typed-5"], "{}", ran.stdout);
+    assert!(list("").as_array().unwrap().len() > 1000, "all of a static program");
+    assert_eq!(list("no_such_symbol").as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn paths_through_libraries() {
+    let mut files = files();
+    for program in ["dynamic", "dynamic-pie"] {
+        let own = built(&format!("fixtures/{program}"));
+        files.copy_with_libraries(&own, &format!("/{program}")).unwrap();
+    }
+    let mut live = Live::with(&Setup::new(&kernels()[0]), &files);
+    for program in ["/dynamic", "/dynamic-pie"] {
+        let pid = live.start(program).0.to_string();
+        let told = libraries::told(&mut live);
+        let at = |name: &str| told.iter().find(|(path, ..)| path == name).unwrap().1;
+        // In one of them it was moved into the program, which only declares it.
+        for path in ["own_copied[1]", "libown.so.1:own_copied[1]"] {
+            let read = with(&live, &["read", &pid, path, "--json"], &[]).json();
+            assert_eq!(number(&read["gva"]), at("own_copied") + 8, "{path}");
+            assert_eq!(read["type"], "uint64_t", "{path}");
+        }
+        let ran = with(&live, &["read", &pid, "own_copied[2]"], &[]);
+        assert!(ran.fails_with(6).contains("only 0 to 1"), "{}", ran.stderr);
+        stop(&mut live);
+    }
 }
 
 /// The case of the paper: an element of the solver's matrix.
