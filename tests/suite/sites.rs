@@ -2,7 +2,7 @@
 //! and what a write to it changes in all of RAM.
 
 use crate::common::{Live, Ran, built, kernels, number};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -180,6 +180,27 @@ impl Pages {
         flags & ALL & (expected | !MERGED)
     }
 
+    /// Where the victim's mapping is whose line in /proc/PID/smaps has `pattern`, and how many bytes of
+    /// it are in RAM.
+    fn mapped(&mut self, pattern: &str) -> (Range<u64>, u64) {
+        let smaps = format!("grep -A 4 '{pattern}' /proc/{}/smaps", self.victim);
+        let lines = self.live.guest.run(&smaps).unwrap();
+        let bounds = lines[0].split(' ').next().and_then(|bounds| bounds.split_once('-')).unwrap();
+        let [start, end] = [bounds.0, bounds.1].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let kib = lines.iter().find_map(|line| line.strip_prefix("Rss:")?.strip_suffix(" kB"));
+        (start..end, kib.unwrap().trim().parse::<u64>().unwrap() << 10)
+    }
+
+    /// The receipt of one byte of `region`, which is not written.
+    fn draw(&self, region: &str, seed: u64) -> Value {
+        let (victim, seed) = (self.victim.to_string(), seed.to_string());
+        let inject = ["inject", "--direct", &victim, region, "1", "--seed", &seed];
+        let receipt =
+            self.live.vmfi(&[&inject[..], &["--force", "--dry-run", "--json"]].concat()).json();
+        assert_eq!((receipt["seed"].to_string(), &receipt["size"]), (seed, &1.into()));
+        receipt
+    }
+
     /// Has the process `pid` write, in a moment.
     fn signal_soon(&mut self, pid: i64) {
         self.live.guest.run(&format!("(sleep 1; kill -USR1 {pid}) &")).unwrap();
@@ -306,7 +327,7 @@ fn bytes(receipt: &Value) -> Range<u64> {
     gpa..gpa + receipt["size"].as_u64().unwrap()
 }
 
-/// Where what is waited for does not come, all of the time given is waited, and no other reason.
+/// Where what is waited for does not come, all of the time given is waited; for nothing else.
 fn waiting_in_vain(pages: &Pages) {
     let waits = [
         ("unwritten_data", "--wait-private", 1),
@@ -318,7 +339,7 @@ fn waiting_in_vain(pages: &Pages) {
         let started = Instant::now();
         pages.inject(name, &[wait, "1"]).fails_with(7);
         let waited = started.elapsed();
-        assert!((seconds..seconds + 3).contains(&waited.as_secs()), "{name} {wait}: {waited:?}");
+        assert!((seconds..seconds + 4).contains(&waited.as_secs()), "{name} {wait}: {waited:?}");
     }
 }
 
@@ -346,6 +367,24 @@ fn waiting(pages: &mut Pages) {
     }
 }
 
+/// A byte of a region is drawn from all that the guest says is in RAM of it, by a seed.
+fn regions_are_drawn(pages: &mut Pages) {
+    for (region, line) in [("heap", r"\[heap]"), ("stack", r"\[stack]"), ("text", " r-xp .*/pages")]
+    {
+        let (range, resident) = pages.mapped(line);
+        let drawn = [1, 2, 1].map(|seed: u64| pages.draw(region, seed));
+        assert_eq!(drawn[0]["gva"], drawn[2]["gva"]);
+        assert_ne!(drawn[0]["gva"], drawn[1]["gva"]);
+        for receipt in drawn {
+            assert!(range.contains(&number(&receipt["gva"])), "{receipt}");
+            // The program's text ends within a page.
+            let sampled = receipt["sampled_from"].as_u64().unwrap();
+            assert_eq!(sampled.next_multiple_of(4096), resident, "{receipt}");
+            assert_eq!(receipt["probability"], 1.0 / sampled as f64);
+        }
+    }
+}
+
 /// The memory map is the one of the guest's own /proc, but for blanks at the ends of lines.
 fn map_is_that_of_proc(pages: &mut Pages) {
     let proc = pages.live.guest.run(&format!("cat /proc/{}/maps", pages.victim)).unwrap();
@@ -354,49 +393,45 @@ fn map_is_that_of_proc(pages: &mut Pages) {
     assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), proc, "{}", ran.stderr);
 }
 
-/// What is shared since a fork is its child's too, until one of them writes, or ends.
+/// What is shared since a fork is the child's too, until one of them writes, or ends.
 fn forks(pages: &mut Pages) {
     pages.start("/pages fork");
     let listed = pages.live.vmfi(&["list", "--json"]).json();
     let below = listed[0]["children"].as_array().unwrap();
     let mut pids = below.iter().map(|child| child["pid"].as_i64().unwrap());
     let child = pids.find(|pid| *pid != pages.victim).unwrap();
-    let kinds = [
-        ("own", "copy-on-write"),
-        ("huge", "copy-on-write"),
-        ("shared_anonymous", "shared-mapping"),
-    ];
-    for (name, verdict) in kinds {
-        let told = pages.explain(name);
-        assert_eq!(told["verdict"], verdict, "{told}");
-        assert_eq!(told["shared_with"], serde_json::json!([child]), "{told}");
-        let ran = pages.inject(name, &[]);
-        let line = ran.fails_with(7);
-        let words = verdict.replace("shared-mapping", "shared mapping");
-        assert!(line.contains(&words) && line.contains(&format!("{child} (pages)")), "{line}");
-    }
-    pages.inject("shared_anonymous", &["--force"]).json();
-    pages.inject("own", &["--force"]).json();
-    for pid in [pages.victim, child] {
-        assert_eq!(pages.seen_by(pid, "own"), FAULTY);
-        assert_eq!(pages.seen_by(pid, "shared_anonymous"), FAULTY);
-    }
+    a_fork_is_told(pages, child);
     // The victim writes: from then on each has a page of its own for this.
     pages.signal_soon(pages.victim);
     assert_eq!(pages.inject("own", &["--wait-private", "60"]).json()["verdict"], "anonymous");
-    assert_eq!(pages.explain("own")["shared_with"], serde_json::json!([]));
+    assert_eq!(pages.explain("own")["shared_with"], json!([]));
     assert_eq!(pages.seen_by(child, "own"), FAULTY);
     // The child ends: what was shared is the victim's alone, though its entry does not say so.
     pages.end(child);
     for name in ["written_data", "huge", "huge_explicit"] {
         let told = pages.explain(name);
-        assert_eq!(
-            (&told["verdict"], &told["shared_with"]),
-            (&"anonymous".into(), &serde_json::json!([])),
-            "{told}"
-        );
+        assert_eq!((&told["verdict"], &told["shared_with"]), (&json!("anonymous"), &json!([])));
         assert_eq!(pages.inject(name, &[]).json()["verdict"], "anonymous");
         assert_eq!(pages.seen_by(pages.victim, name), FAULTY);
+    }
+}
+
+/// The child is named, and sees what is forced.
+fn a_fork_is_told(pages: &mut Pages, child: i64) {
+    for (name, verdict, words) in [
+        ("own", "copy-on-write", "copy-on-write"),
+        ("huge", "copy-on-write", "copy-on-write"),
+        ("shared_anonymous", "shared-mapping", "shared mapping"),
+    ] {
+        let told = pages.explain(name);
+        assert_eq!((&told["verdict"], &told["shared_with"]), (&json!(verdict), &json!([child])));
+        let ran = pages.inject(name, &[]);
+        let line = ran.fails_with(7);
+        assert!(line.contains(words) && line.contains(&format!("{child} (pages)")), "{line}");
+        pages.inject(name, &["--force"]).json();
+        for pid in [pages.victim, child] {
+            assert_eq!(pages.seen_by(pid, name), FAULTY, "{name}");
+        }
     }
 }
 
@@ -429,6 +464,7 @@ fn namespaces(pages: &mut Pages) {
 fn pages_of_every_kind(kernel: &Path) {
     let mut pages = Pages::boot(kernel);
     map_is_that_of_proc(&mut pages);
+    regions_are_drawn(&mut pages);
     verdicts_agree(&mut pages);
     refusals_say_why(&pages);
     absence_is_told(&pages);
