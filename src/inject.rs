@@ -227,15 +227,15 @@ fn write(space: Space, order: &Injection, site: &Site) -> Result<Receipt, Inject
     let owners = owners(space, site);
     let exchanged = exchange(memory, site, &order.fault)?;
     let read_back = read(memory, site)?;
-    let receipt = receipt(space, order, site, exchanged, Some(read_back));
     let now = locate(space, order, Allow::Any);
-    if guest.ram_still_there().is_ok() && now.is_ok_and(|now| now.same_place(site)) {
-        return Ok(receipt);
+    let there = guest.ram_still_there().is_ok();
+    if there && now.is_ok_and(|now| now.same_place(site)) {
+        return Ok(receipt(space, order, site, exchanged, Some(read_back)));
     }
-    let same = owners.is_some() && owners == self::owners(space, site);
-    let restored = same && restore(memory, site, &receipt);
-    let (before, after) = (hex(&receipt.before), hex(&receipt.after));
-    let (gva, gpa) = (order.gva, Gpa(receipt.gpa));
+    let same = there && owners.is_some() && owners == self::owners(space, site);
+    let restored = same && restore(memory, site, &exchanged);
+    let (before, after) = (hex(&exchanged.before), hex(&exchanged.after));
+    let (gva, gpa) = (order.gva, site.start().gpa);
     Err(InjectError::MovedAfter { gva, gpa, before, after, restored })
 }
 
@@ -246,15 +246,13 @@ fn owners(space: Space, site: &Site) -> Option<Vec<PageFacts>> {
     facts.map(|facts| facts.filter(|facts| !facts.free)).collect()
 }
 
-/// Puts back what `receipt` says was there, wherever what was written still is. Tells whether it
-/// was everywhere.
-fn restore(memory: &dyn GuestMemory, site: &Site, receipt: &Receipt) -> bool {
-    let mut done = 0;
-    let mut all = true;
+/// Puts back what was replaced, wherever what was written still is. Tells whether it was everywhere.
+fn restore(memory: &dyn GuestMemory, site: &Site, done: &Exchanged) -> bool {
+    let (mut start, mut all) = (0, true);
     for word in words(site) {
-        let part = done..done + word.bytes.len();
-        done = part.end;
-        let (before, after) = (&receipt.before[part.clone()], &receipt.after[part]);
+        let part = start..start + word.bytes.len();
+        start = part.end;
+        let (before, after) = (&done.before[part.clone()], &done.after[part]);
         let put = |now: &[u8]| if now == after { before.to_vec() } else { now.to_vec() };
         all &= word.exchange(memory, 0, put).is_ok_and(|found| found == after);
     }
@@ -431,6 +429,21 @@ mod tests {
         assert_eq!(exchanged.before, [0x1d, 0x1e, 0x1f, 0, 0, 0, 0, 0]);
         assert_eq!(read(&memory, &site).unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(memory.load(Gpa(0x1000)).unwrap() as u8, 0x20, "the page between is untouched");
+    }
+
+    #[test]
+    fn what_was_written_is_taken_back_unless_it_changed_since() {
+        let (memory, site) = (image(), site(&[(0xffd, 3), (0x3000, 5)]));
+        let before = read(&memory, &site).unwrap();
+        let exchanged = set(&memory, &site, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(restore(&memory, &site, &exchanged));
+        assert_eq!(read(&memory, &site).unwrap(), before);
+        // Somebody has written to the second page since.
+        let exchanged = set(&memory, &site, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        memory.write(Gpa(0x3004), &[99]).unwrap();
+        assert!(!restore(&memory, &site, &exchanged));
+        let left = read(&memory, &site).unwrap();
+        assert_eq!((&left[..3], &left[3..]), (&before[..3], &[4, 5, 6, 7, 99][..]));
     }
 
     #[test]
