@@ -26,6 +26,9 @@ pub enum Verdict {
     PrivateFile,
     /// Shared since a fork, until one of those who share it writes.
     CopyOnWrite,
+    /// The victim's own, but read back from swap and not written since: whoever is still swapped out
+    /// may mean the same, and the kernel may drop it and read it again.
+    SwapCache,
     /// In a mapping that is shared on purpose.
     SharedMapping,
     /// A file's, which the victim may only read.
@@ -59,7 +62,7 @@ impl Verdict {
     /// Whether the victim gets a page of its own as soon as it writes.
     pub fn passes(self) -> bool {
         use Verdict as V;
-        let file = matches!(self, V::PrivateFile | V::Unknown);
+        let file = matches!(self, V::PrivateFile | V::SwapCache | V::Unknown);
         file || matches!(self, V::CopyOnWrite | V::ZeroPage | V::HugeZeroPage | V::Ksm)
     }
 
@@ -71,6 +74,7 @@ impl Verdict {
                 "a private file page that the victim has not written yet, still the page cache's own"
             }
             Self::CopyOnWrite => "a copy-on-write page, shared since a fork",
+            Self::SwapCache => "a page that was read back from swap and not written since",
             Self::SharedMapping => "a page of a shared mapping",
             Self::PageCache => {
                 "a page of the page cache, which every program has that maps the file"
@@ -138,7 +142,11 @@ fn of_anonymous(
         Some(mapped) => mapped == 1,
         None => sharers::of(victim, walk.gpa)?.is_empty(),
     };
-    Ok(if alone && !copied { Verdict::Anonymous } else { Verdict::CopyOnWrite })
+    Ok(match (alone, copied) {
+        (true, false) => Verdict::Anonymous,
+        (true, true) => Verdict::SwapCache,
+        (false, _) => Verdict::CopyOnWrite,
+    })
 }
 
 /// What the page at `at` is to the kernel of `guest`, which `walk` led to.
