@@ -11,9 +11,12 @@ pub const FOUR_GIB: u64 = 1 << 32;
 pub const NOT_CLEARED: &str = "init_on_alloc=0";
 
 /// Process id, parent's id and name of every process that lives long enough to be compared: not
-/// of the kernel's workers, whose names change with their work.
+/// of the kernel's workers, whose names change with their work, nor the shell's own child that
+/// reads the next line from the console.
 fn steady(processes: impl Iterator<Item = (i64, i64, String)>) -> BTreeSet<(i64, i64, String)> {
-    processes.filter(|(_, _, comm)| !comm.starts_with("kworker") && comm != "ps").collect()
+    let reader = |parent, comm: &str| parent == 1 && comm == "init";
+    let passes = |comm: &str| comm.starts_with("kworker") || comm == "ps";
+    processes.filter(|(_, parent, comm)| !passes(comm) && !reader(*parent, comm)).collect()
 }
 
 /// What the guest's own /proc says: `ps` cuts and decorates names.
