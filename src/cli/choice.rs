@@ -169,12 +169,16 @@ impl Choice {
     }
 }
 
-/// The type of what is at `place`. Of a symbol it is not needed, and many programs tell none.
-pub fn type_of(victim: &Victim, place: &Place) -> Option<Typed> {
-    place.typed(victim).unwrap_or_else(|error| {
-        log::debug!("no type: {error}");
-        None
-    })
+/// The type of what is at `place`. Of a symbol it is not needed, and many programs tell none; but a
+/// file that was given for it must serve.
+pub fn type_of(victim: &Victim, place: &Place) -> Result<Option<Typed>, TargetError> {
+    match place.typed(victim) {
+        Err(error) if !victim.has_debug_file() => {
+            log::debug!("no type: {error}");
+            Ok(None)
+        }
+        typed => typed,
+    }
 }
 
 /// What is looked for, and where.

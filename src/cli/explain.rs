@@ -12,7 +12,7 @@ use crate::arch::Step;
 use crate::guest::Guest;
 use crate::memory::Access;
 use crate::process::Mapping;
-use crate::site::{Allow, Place, Site, Space, Verdict, find_in_kernel, shared_with};
+use crate::site::{Allow, Place, Site, Space, Target, Verdict, find_in_kernel, shared_with};
 use crate::types::Typed;
 use clap::Args;
 use serde::Serialize;
@@ -79,13 +79,18 @@ pub fn run(args: &ExplainArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Re
     let (target, offset) = (target.unwrap_or_default(), number::offset(offset.unwrap_or(0))?);
     let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(Access::Read)?;
-    let chain = match choice {
-        Some(choice) => choice.with_victim(&guest, &args.victim.files()?, target, |found| {
-            let place = found.place()?;
-            let typed = type_of(&found.victim, place);
-            chain(Space::Victim(&found.victim.memory), (target, offset), place, typed)
+    let chain = match (choice, Target::plain_address(target)) {
+        (Some(choice), Some(place)) => choice.with_memory(&guest, |memory| {
+            chain(Space::Victim(memory), (target, offset), &place, None)
         })?,
-        None => {
+        (Some(choice), None) => {
+            choice.with_victim(&guest, &args.victim.files()?, target, |found| {
+                let place = found.place()?;
+                let typed = type_of(&found.victim, place)?;
+                chain(Space::Victim(&found.victim.memory), (target, offset), place, typed)
+            })?
+        }
+        (None, _) => {
             let place = find_in_kernel(&guest, target)?;
             chain(Space::Kernel(&guest), (target, offset), &place, place.known_type())?
         }
@@ -132,7 +137,7 @@ fn chain(
 fn mapping(space: Space, gva: Gva) -> Option<String> {
     match space {
         Space::Victim(memory) => memory.mapping(gva).map(range),
-        Space::Kernel(_) => None,
+        Space::Kernel(_) => Some("the kernel's".to_owned()),
     }
 }
 
@@ -167,7 +172,7 @@ fn shown(chain: &Chain) -> String {
         ("victim", format!("{} ({})", chain.victim_pid, chain.comm)),
         ("symbol", format!("{}{:+} at {}", chain.symbol, chain.offset, chain.gva)),
         ("type", chain.type_name.clone().unwrap_or_else(|| "not known".to_owned())),
-        ("mapping", chain.mapping.clone().unwrap_or_else(|| "the kernel's".to_owned())),
+        ("mapping", chain.mapping.clone().unwrap_or_else(|| "none".to_owned())),
         ("page tables", chain.space.clone()),
     ];
     for level in &chain.walk {

@@ -122,12 +122,24 @@ impl Order<'_> {
     fn fault(&self, spot: &Spot) -> anyhow::Result<Fault> {
         let bytes = match (self.size, &spot.typed, self.value) {
             (Some(size), ..) => self.number(size)?,
-            (None, Some(typed), Value::Given(text)) => {
-                types::bytes_of(&*typed.types, typed.id, text)?
-            }
-            _ => self.number(own_size(self.symbol, spot.size)?)?,
+            (None, Some(typed), value) => self.of_type(typed, value)?,
+            (None, None, _) => self.number(own_size(self.symbol, spot.size)?)?,
         };
         Ok(Fault::Set(bytes))
+    }
+
+    /// The value to write, as one of the type `typed`.
+    fn of_type(&self, typed: &Typed, value: Value) -> anyhow::Result<Vec<u8>> {
+        let bytes = |text: &str| types::bytes_of(&*typed.types, typed.id, text);
+        Ok(match value {
+            Value::Given(text) => bytes(text)?,
+            Value::Drawn(bounds) => {
+                // Both ends must fit here too.
+                bytes(&bounds.low.to_string())?;
+                bytes(&bounds.high.to_string())?;
+                bytes(&draw(bounds, self.seed.unwrap_or_default()).to_string())?
+            }
+        })
     }
 
     /// The whole number to write, as `size` bytes.
@@ -204,17 +216,26 @@ pub fn inject_into(
     json: bool,
 ) -> anyhow::Result<()> {
     let write = |memory: &VictimMemory, spot: Spot| {
-        let size = spot.size;
-        let receipt =
-            with_pause(guest, order, |pause| write(memory, (choice.pid, order), spot, pause))?;
-        Ok((receipt, size))
+        let note = Note::of(&spot, order);
+        let done =
+            with_pause(guest, order, |pause| write(memory, (choice.pid, order), spot, pause));
+        let receipt = match &note.drawn {
+            Some(how) => done.context(how.clone())?,
+            None => done?,
+        };
+        note.warn(order, &receipt);
+        Ok(receipt)
     };
-    let (receipt, size) = match Target::region(order.symbol) {
-        // It needs no symbols.
-        Some(region) => {
+    let receipt = match (Target::region(order.symbol), Target::plain_address(order.symbol)) {
+        // These need no symbols.
+        (Some(region), _) => {
             choice.with_memory(guest, |memory| write(memory, drawn(memory, region, order)?))?
         }
-        None => choice.with_victim(guest, files, order.symbol, |found| {
+        (None, Some(place)) => choice.with_memory(guest, |memory| {
+            let gva = at_offset(order.symbol, place.gva, order.offset)?;
+            write(memory, Spot { gva, size: 0, typed: None, drawn: None })
+        })?,
+        (None, None) => choice.with_victim(guest, files, order.symbol, |found| {
             let memory = &found.victim.memory;
             match &found.target {
                 Target::Region(region) => write(memory, drawn(memory, *region, order)?),
@@ -222,22 +243,20 @@ pub fn inject_into(
             }
         })?,
     };
-    warn_outside(order.symbol, size, order.offset, receipt.size);
     print(&receipt, json)
 }
 
 /// The same of the kernel itself.
 fn inject_into_kernel(guest: &Guest, order: &Order, json: bool) -> anyhow::Result<()> {
     let place = find_in_kernel(guest, order.symbol)?;
-    let spot = || {
-        let gva = at_offset(order.symbol, place.gva, order.offset)?;
-        let typed = place.known_type().filter(|_| order.size.is_none() && order.offset == 0);
-        Ok::<_, UsageError>(Spot { gva, size: place.size, typed, drawn: None })
-    };
+    let gva = at_offset(order.symbol, place.gva, order.offset)?;
+    let typed = place.known_type().filter(|_| order.size.is_none() && order.offset == 0);
+    let spot = Spot { gva, size: place.size, typed, drawn: None };
+    let note = Note::of(&spot, order);
     let receipt = with_pause(guest, order, |pause| {
-        Ok(inject(Space::Kernel(guest), &injection(0, order, spot()?, pause)?)?)
+        Ok(inject(Space::Kernel(guest), &injection(0, order, spot, pause)?)?)
     })?;
-    warn_outside(order.symbol, place.size, order.offset, receipt.size);
+    note.warn(order, &receipt);
     print(&receipt, json)
 }
 
@@ -263,15 +282,46 @@ fn drawn(memory: &VictimMemory, region: Region, order: &Order) -> anyhow::Result
     let gva = at_offset(order.symbol, draw.gva, order.offset)?;
     let (sampled_from, probability) = (draw.sampled_from, 1.0 / draw.sampled_from as f64);
     let drawn = Drawn { region: region.to_string(), sampled_from, probability };
-    // Of one byte nothing lies outside.
     Ok(Spot { gva, size: 1, typed: None, drawn: Some(drawn) })
+}
+
+/// What is to be said of a spot besides the receipt.
+struct Note {
+    /// How it was drawn, so that a draw that comes to nothing can be repeated too.
+    drawn: Option<String>,
+    /// Its bytes, where something may lie outside of them.
+    size: u64,
+    /// Whether a type was needed, and none was there.
+    untyped: bool,
+}
+
+impl Note {
+    fn of(spot: &Spot, order: &Order) -> Self {
+        let drawn = spot.drawn.as_ref().map(|drawn| {
+            let (region, bytes) = (&drawn.region, drawn.sampled_from);
+            let seed = order.seed.unwrap_or_default();
+            format!("seed {seed} draws {} of the {bytes} bytes of region '{region}'", spot.gva)
+        });
+        let untyped = order.size.is_none() && spot.typed.is_none() && drawn.is_none();
+        Self { size: if drawn.is_some() { 0 } else { spot.size }, drawn, untyped }
+    }
+
+    fn warn(&self, order: &Order, receipt: &Receipt) {
+        let (symbol, bytes) = (order.symbol, receipt.size);
+        if self.untyped {
+            log::warn!(
+                "nothing tells the type of '{symbol}': this was a whole number of {bytes} bytes"
+            );
+        }
+        warn_outside(symbol, self.size, order.offset, bytes);
+    }
 }
 
 /// The spot that `place` is. Its type counts only where no number of bytes was given.
 fn spot(victim: &Victim, place: &Place, order: &Order) -> anyhow::Result<Spot> {
     let gva = at_offset(order.symbol, place.gva, order.offset)?;
     let typed = match order.size {
-        None => type_of(victim, place).filter(|_| order.offset == 0),
+        None => type_of(victim, place)?.filter(|_| order.offset == 0),
         Some(_) => None,
     };
     Ok(Spot { gva, size: place.size, typed, drawn: None })

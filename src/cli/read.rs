@@ -9,7 +9,7 @@ use super::output;
 use super::victim_args::{self as words, VictimArgs, at_offset};
 use crate::inject::{self, hex};
 use crate::memory::Access;
-use crate::site::{Allow, Place, Site, Space, find_in_kernel};
+use crate::site::{Allow, Place, Site, Space, Target, TargetError, find_in_kernel};
 use crate::types::{Typed, TypesError, Value, value_of};
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -59,17 +59,20 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
     let order = order(args)?;
     let choice = args.victim.choice(guest_args)?;
     let guest = guest_args.open(Access::Read)?;
-    let read = match choice {
-        Some(choice) => {
+    let read = match (choice, Target::plain_address(order.target)) {
+        (Some(choice), Some(place)) => choice.with_memory(&guest, |memory| {
+            read(Space::Victim(memory), &place, || Ok(None), &order)
+        })?,
+        (Some(choice), None) => {
             choice.with_victim(&guest, &args.victim.files()?, order.target, |found| {
                 let place = found.place()?;
                 let typed = || type_of(&found.victim, place);
                 read(Space::Victim(&found.victim.memory), place, typed, &order)
             })?
         }
-        None => {
+        (None, _) => {
             let place = find_in_kernel(&guest, order.target)?;
-            read(Space::Kernel(&guest), &place, || place.known_type(), &order)?
+            read(Space::Kernel(&guest), &place, || Ok(place.known_type()), &order)?
         }
     };
     if json { output::json(&document(&read)) } else { output::text(&line(&read)) }
@@ -88,11 +91,11 @@ fn order(args: &ReadArgs) -> Result<Order<'_>, UsageError> {
 fn read(
     space: Space,
     place: &Place,
-    typed: impl Fn() -> Option<Typed>,
+    typed: impl Fn() -> Result<Option<Typed>, TargetError>,
     order: &Order,
 ) -> anyhow::Result<Read> {
     // With a number of bytes, these are what was asked for.
-    let typed = if order.size.is_none() { typed() } else { None };
+    let typed = if order.size.is_none() { typed()? } else { None };
     let own = match &typed {
         Some(typed) => typed.size()?.unwrap_or(place.size),
         None => place.size,

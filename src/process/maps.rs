@@ -49,6 +49,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether the program may do nothing there at all (PROT_NONE).
+    pub fn forbidden(&self) -> bool {
+        !self.readable && !self.writable && !self.executable
+    }
+
     /// Whether it holds `gva`.
     pub fn holds(&self, gva: Gva) -> bool {
         (self.start..self.end).contains(&gva)

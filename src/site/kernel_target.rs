@@ -32,6 +32,8 @@ const VARIABLES: &[(&str, &str)] = &[
     ("nr_cpu_ids", "unsigned int"),
     ("total_forks", "unsigned long"),
 ];
+/// Variables of each CPU have offsets for addresses, which are lower.
+const PER_CPU_END: u64 = 1 << 32;
 /// The type of a process.
 const TASK: &str = "task_struct";
 
@@ -50,6 +52,9 @@ pub fn find_in_kernel(guest: &Guest, text: &str) -> Result<Place, TargetError> {
     for way in &ways {
         let Root::Symbol(name) = way.root else { continue };
         if let Some(gva) = only(&all, name)? {
+            if gva.0 < PER_CPU_END {
+                return Err(TargetError::PerCpu(name.to_owned(), gva));
+            }
             let type_name = VARIABLES.iter().find(|(own, _)| *own == name).map(|(_, of)| *of);
             return along(guest, text, way, Known { gva, type_name, pointer: false });
         }

@@ -244,6 +244,9 @@ type Judged = (PageWalk, Verdict, bool);
 
 fn of_victim(victim: &VictimMemory, gva: Gva, allow: Allow) -> Result<Judged, SiteError> {
     let mapping = victim.mapping(gva).ok_or(SiteError::NotMapped(gva))?;
+    if allow == Allow::Own && mapping.forbidden() {
+        return Err(SiteError::NoAccess(gva));
+    }
     let walk = victim.view().walk(gva).map_err(|error| absent(victim, gva, error))?;
     let verdict = verdict::of_victim(victim, mapping, &walk)?;
     let refused = (allow == Allow::Own).then(|| refused(gva, mapping, verdict)).flatten();
@@ -255,7 +258,6 @@ fn refused(gva: Gva, mapping: &Mapping, verdict: Verdict) -> Option<SiteError> {
     let sharers = Vec::new();
     match (mapping.writable, verdict.own()) {
         (true, true) => None,
-        (false, _) if !mapping.readable && !mapping.executable => Some(SiteError::NoAccess(gva)),
         (false, _) => Some(SiteError::ReadOnly { gva, verdict, sharers }),
         (true, false) => Some(SiteError::NotItsOwn { gva, verdict, sharers }),
     }

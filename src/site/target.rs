@@ -27,6 +27,11 @@ pub enum TargetError {
     /// No such process.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// A variable of which each CPU has its own.
+    #[error(
+        "'{0}' is a variable of each CPU, {1} into that CPU's part: give the address itself, which is that far behind the CPU's word of '__per_cpu_offset'"
+    )]
+    PerCpu(String, Gva),
     /// The path leads nowhere.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -123,6 +128,12 @@ impl Target {
         text.strip_prefix(REGION)?.parse().ok()
     }
 
+    /// The place that `text` is the address of, and no more: no symbol is needed for it.
+    pub fn plain_address(text: &str) -> Option<Place> {
+        let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'))?;
+        u64::from_str_radix(digits, 16).ok().map(|at| Place::untyped(Gva(at)))
+    }
+
     /// Whether `text` names a region unless the victim has such a symbol.
     pub fn may_be_region(text: &str) -> bool {
         text.strip_prefix(REGION).unwrap_or(text).parse::<Region>().is_ok()
@@ -145,19 +156,18 @@ pub(super) fn address<'w, 't>(way: &'w Expression<'t>) -> Option<(&'w Expression
     }
 }
 
-/// The region that `text` names, unless a symbol could be meant.
+/// The region that `text` names, unless a symbol could be meant: one that all of the program knows.
+/// What a file keeps to itself has that file's name before it; every static program has such.
 fn region(victim: &Victim, text: &str) -> Result<Option<Region>, TargetError> {
     if let Some(name) = text.strip_prefix(REGION) {
         return Ok(name.parse().ok());
     }
     let Ok(region) = text.parse() else { return Ok(None) };
-    match victim.first_of(&[text])? {
-        None => Ok(Some(region)),
-        Some(_) => {
-            let (name, program) = (text.to_owned(), victim.short_name().to_owned());
-            Err(TargetError::Ambiguous { name, program })
-        }
+    if victim.has_global(text) {
+        let (name, program) = (text.to_owned(), victim.short_name().to_owned());
+        return Err(TargetError::Ambiguous { name, program });
     }
+    Ok(Some(region))
 }
 
 impl Place {

@@ -163,6 +163,11 @@ impl ElfFile {
         self.symbols.listed(self.segments())
     }
 
+    /// Whether every file of the program means one place by `name`.
+    pub fn has_global(&self, name: &str) -> bool {
+        self.symbols.has_global(name)
+    }
+
     /// The names of all of its symbols.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.symbols.names()

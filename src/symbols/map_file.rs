@@ -87,6 +87,11 @@ impl MapFile {
         self.table.listed(&[])
     }
 
+    /// Whether every file of the program means one place by `name`.
+    pub fn has_global(&self, name: &str) -> bool {
+        self.table.has_global(name)
+    }
+
     /// The names of all of its symbols.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.table.names()

@@ -229,6 +229,11 @@ impl Table {
         all.into_iter().map(|entry| entry.listed(segments)).collect()
     }
 
+    /// Whether every file of the program means one place by `name`.
+    pub fn has_global(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.global && entry.symbol.name == name)
+    }
+
     /// The names of all of them, as the linker knows them and as they are read.
     pub fn names(&self) -> impl Iterator<Item = String> {
         let raw = self.entries.iter().map(|entry| entry.symbol.name.clone());

@@ -373,6 +373,16 @@ impl<'g> Victim<'g> {
         }
     }
 
+    /// Whether a file was given for its debugging information.
+    pub fn has_debug_file(&self) -> bool {
+        self.debug_file.is_some()
+    }
+
+    /// Whether all files of its program mean one place by `name`.
+    pub fn has_global(&self, name: &str) -> bool {
+        self.program.has_global(name)
+    }
+
     /// What its program's symbols are had from; an error where that does not have all of them.
     pub fn symbols_from(&self) -> Result<String, VictimError> {
         let lack = self.lack.clone().map(VictimError::from);

@@ -33,6 +33,14 @@ impl Program {
         }
     }
 
+    /// Whether all of its files mean one place by `name`.
+    pub fn has_global(&self, name: &str) -> bool {
+        match self {
+            Self::Elf(elf) => elf.has_global(name),
+            Self::Map(map) => map.has_global(name),
+        }
+    }
+
     /// The error for `name`, which it does not have.
     pub fn no_symbol(&self, name: &str) -> SymbolError {
         match self {
