@@ -142,7 +142,7 @@ fn resident(victim: &VictimMemory, ranges: &[Range<Gva>]) -> Vec<Range<Gva>> {
     let view = victim.view();
     for range in ranges.iter().filter(|range| range.start < range.end) {
         view.space.pages(view.memory, range.clone(), |page: MappedPage| {
-            let end = Gva(page.gva.0 + page.size);
+            let end = Gva(page.gva.0.saturating_add(page.size));
             // A wrong frame in a table may lead anywhere.
             if view.memory.regions().locate(page.gpa, 1).is_ok() {
                 runs.push(page.gva.max(range.start)..end.min(range.end));
