@@ -3,6 +3,8 @@
 //! The way of a byte, one direction, no way back; each room uses those before it:
 //!
 //! - [`address`]: one newtype per address space.
+//! - [`scalar`]: the plain numbers of a machine.
+//! - [`seed`]: what is drawn at random.
 //! - [`memory`]: guest-physical memory as seen from the host.
 //! - [`vmm`]: where a VMM puts the RAM of its guest.
 //! - [`arch`]: page tables, one walker for all.
@@ -30,6 +32,8 @@ pub mod kernel;
 pub mod lab;
 pub mod memory;
 pub mod process;
+pub mod scalar;
+pub mod seed;
 pub mod site;
 pub mod symbols;
 pub mod types;

@@ -19,6 +19,7 @@ use crate::fault::{Bounds, Fault, bytes_of, draw};
 use crate::guest::Guest;
 use crate::inject::{Drawn, Injection, Receipt, hex, inject};
 use crate::memory::Access;
+use crate::seed::Seed;
 use crate::site::{Allow, Place, Region, Space, Target, find_in_kernel};
 use crate::types::{self, Typed};
 use crate::victim::{Files, Victim, VictimMemory};
@@ -278,7 +279,7 @@ fn print(receipt: &Receipt, json: bool) -> anyhow::Result<()> {
 }
 
 fn drawn(memory: &VictimMemory, region: Region, order: &Order) -> anyhow::Result<Spot> {
-    let draw = region.draw(memory, order.seed.unwrap_or_default())?;
+    let draw = region.draw(memory, Seed::first(order.seed.unwrap_or_default()))?;
     let gva = at_offset(order.symbol, draw.gva, order.offset)?;
     let (sampled_from, probability) = (draw.sampled_from, 1.0 / draw.sampled_from as f64);
     let drawn = Drawn { region: region.to_string(), sampled_from, probability };

@@ -4,15 +4,12 @@ use crate::address::Gva;
 use crate::arch::MappedPage;
 use crate::kernel::KernelError;
 use crate::process::{Mapping, Shown};
+use crate::seed::{Drawing, Seed};
 use crate::victim::{Loaded, Part, VictimError, VictimMemory};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::str::FromStr;
-
-/// Another stream of numbers than that which faults are drawn from by the same seed.
-const STREAM: u64 = 1;
 
 /// A part of a victim's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,15 +88,14 @@ pub struct Draw {
 
 impl Region {
     /// The byte of this region of `victim` that `seed` draws, from those that are in RAM now.
-    pub fn draw(self, victim: &VictimMemory, seed: u64) -> Result<Draw, RegionError> {
+    pub fn draw(self, victim: &VictimMemory, seed: Seed) -> Result<Draw, RegionError> {
         let runs = resident(victim, &self.ranges(victim)?);
         let sampled_from = runs.iter().map(|run| run.end.0 - run.start.0).sum();
         if sampled_from == 0 {
             return Err(RegionError::Empty { pid: victim.task.pid, region: self });
         }
-        let mut numbers = ChaCha8Rng::seed_from_u64(seed);
-        numbers.set_stream(STREAM);
-        let gva = nth(&runs, numbers.random_range(0..sampled_from));
+        let drawn = seed.numbers(Drawing::Place).random_range(0..sampled_from);
+        let gva = nth(&runs, drawn);
         Ok(Draw { gva, sampled_from })
     }
 
