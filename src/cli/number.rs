@@ -95,10 +95,32 @@ fn parse_place(text: &str) -> Result<u64, String> {
     parse_u64(text).or_else(|_| parse_size(text))
 }
 
-/// A time in seconds, such as 0.5.
-pub fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| format!("'{text}' is no number of seconds"))
+/// A time: with a unit, or a number of seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // The longer of two that end alike comes first.
+    let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let unit = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)));
+    let (digits, scale) = unit.unwrap_or((text, 1.0));
+    let number = digits.parse().ok().filter(|number: &f64| number.is_finite());
+    let number = number.ok_or_else(|| {
+        format!("'{text}' is no time (0.5s, 250ms, 10us, 2m, 1h, or a number of seconds)")
+    })?;
+    if number < 0.0 {
+        return Err(format!("'{text}' is negative, and no time"));
+    }
+    let time = Duration::try_from_secs_f64(number * scale);
+    time.map_err(|_| format!("'{text}' is too long a time"))
+}
+
+/// From when to when: LOW..HIGH.
+#[cfg_attr(not(test), expect(dead_code, reason = "the options of schedules will use it"))]
+pub fn parse_span(text: &str) -> Result<(Duration, Duration), String> {
+    let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 0s..10s")?;
+    let span = (parse_duration(low)?, parse_duration(high)?);
+    if span.0 > span.1 {
+        return Err(format!("{low} is later than {high}"));
+    }
+    Ok(span)
 }
 
 /// The bounds of a random value: LOW..HIGH, both included.
@@ -155,6 +177,40 @@ mod tests {
         assert_eq!(parse_size("4096"), Ok(4096));
         for bad in ["", "M", "0", "-1M", "99999999999T", "5é"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        let times = [
+            ("1s", 1_000_000_000),
+            ("0.5s", 500_000_000),
+            ("250ms", 250_000_000),
+            ("3us", 3_000),
+            ("0.1us", 100),
+            ("2m", 120_000_000_000),
+            ("1h", 3_600_000_000_000),
+            ("2", 2_000_000_000),
+            ("0.001", 1_000_000),
+            ("0", 0),
+        ];
+        for (text, nanoseconds) in times {
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
+        }
+        for bad in
+            ["", "s", "ms", "-1s", "nan", "inf", "infs", "1 s", "1d", "1e400", "1e30h", "1..2"]
+        {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans() {
+        let (low, high) = (Duration::ZERO, Duration::from_millis(1500));
+        assert_eq!(parse_span("0..1.5s"), Ok((low, high)));
+        assert_eq!(parse_span("0s..0s"), Ok((low, low)));
+        for bad in ["", "1s", "1s..", "..1s", "2s..1s", "-1..1", "1..2..3"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
         }
     }
 }

@@ -16,10 +16,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Args, Clone, Copy, Default)]
 pub struct WaitArgs {
     /// Wait up to so long until the page is the victim's own: until it has written there
-    #[arg(long, value_name = "SECONDS", value_parser = number::parse_seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = number::parse_duration)]
     wait_private: Option<Duration>,
     /// Wait up to so long until there is a page: until the victim has touched it
-    #[arg(long, value_name = "SECONDS", value_parser = number::parse_seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = number::parse_duration)]
     wait_resident: Option<Duration>,
     /// When that began: the victim may be looked for again meanwhile, which takes no longer for it.
     #[arg(skip = Some(Instant::now()))]
