@@ -18,6 +18,7 @@
 //! - [`site`]: a place that may be written.
 //! - [`fault`]: what to write.
 //! - [`inject`]: the one write path.
+//! - [`when`]: when an injection is due.
 //! - [`lab`]: throw-away guests under QEMU.
 //! - [`cli`]: the commands.
 
@@ -39,3 +40,4 @@ pub mod symbols;
 pub mod types;
 pub mod victim;
 pub mod vmm;
+pub mod when;
