@@ -20,7 +20,7 @@ const MOST_RECORDS: usize = 64;
 /// Far more bytes than a record has.
 const LONGEST_RECORD: u64 = 256 << 10;
 /// Changes with what records hold.
-const FORMAT: &str = concat!("vmfi ", env!("CARGO_PKG_VERSION"), " cache 4 ");
+const FORMAT: &str = concat!("vmfi ", env!("CARGO_PKG_VERSION"), " cache 5 ");
 
 /// What kind of thing a record is of; a folder each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@
 //! - [`kernel`]: what is known about the guest's kernel.
 //! - [`cache`]: what is remembered of kernels and RAM sources.
 //! - [`guest`]: a guest, opened: what every command starts with.
+//! - [`environment`]: what a fault ran in.
 //! - [`process`]: tasks, the wrapper and its children, memory maps.
 //! - [`victim`]: the program under test, proved to be the file given.
 //! - [`site`]: a place that may be written.
@@ -26,6 +27,7 @@ pub mod address;
 pub mod arch;
 pub mod cache;
 pub mod cli;
+pub mod environment;
 pub mod fault;
 pub mod guest;
 pub mod inject;

@@ -8,6 +8,14 @@ use crate::address::{Gpa, Gva};
 pub const KERNEL_IMAGE: Gva = Gva(0xffff_ffff_8000_0000);
 /// Where it has its `struct page`s, if it does not move them (`__VMEMMAP_BASE_L4`).
 pub const VMEMMAP: Gva = Gva(0xffff_ea00_0000_0000);
+/// What Linux notes of the hypervisor that it runs under (`enum x86_hypervisor_type`, since 4.15).
+pub const NO_HYPERVISOR: u32 = 0;
+/// The same of KVM.
+pub const KVM: u32 = 5;
+/// What Linux knows of the CPU that it booted on.
+pub const BOOT_CPU: &str = "boot_cpu_data";
+/// The member there that names the CPU's model, and the structure that has it.
+pub const CPU_MODEL: (&str, &str) = ("cpuinfo_x86", "x86_model_id");
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;

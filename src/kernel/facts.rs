@@ -5,6 +5,7 @@ use super::{Kernel, KernelError, Layouts, Located, Symbols, find, slid, system_r
 use crate::address::{Gpa, Gva};
 use crate::arch::{AddressSpace, VirtualMemory};
 use crate::memory::GuestMemory;
+use crate::symbols::build_id_text;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Facts {
     pub fn of(kernel: &Kernel, memory: &dyn GuestMemory) -> Option<Self> {
         Some(Self {
             banner: kernel.banner.clone(),
-            build_id: build_id(memory, &kernel.symbols, &kernel.located)?,
+            build_id: kernel.build_id(memory)?,
             symbols: Arc::clone(&kernel.symbols),
             layouts: kernel.layouts.clone(),
         })
@@ -95,6 +96,13 @@ fn print(layouts: &Layouts) -> u64 {
     hasher.finish()
 }
 
+impl Kernel {
+    /// Its build-id, in hexadecimal; `None` where it has none.
+    pub fn build_id(&self, memory: &dyn GuestMemory) -> Option<String> {
+        build_id(memory, &self.symbols, &self.located)
+    }
+}
+
 impl Placement {
     /// Where `kernel` is.
     pub fn of(kernel: &Kernel) -> Self {
@@ -127,8 +135,7 @@ fn build_id(memory: &dyn GuestMemory, symbols: &Symbols, located: &Located) -> O
     let length = stop.checked_sub(start)?.min(NOTES);
     let mut notes = vec![0; length as usize];
     VirtualMemory { memory, space: located.space }.read(start, &mut notes).ok()?;
-    let id = find_build_id(&notes)?;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    build_id_text(find_build_id(&notes)?)
 }
 
 /// The build-id in `notes`: ELF notes, one after the other, names and contents padded to 4 bytes.

@@ -4,12 +4,15 @@
 //! is never looked at.
 
 use super::KernelError;
+use crate::arch::x86_64;
 use crate::types::{self, Member, Profile, Recorder, TypeSource, TypesError, WHOLE};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// TASK_COMM_LEN is 16. What types say comes from guest RAM: a larger one is not believed.
 const LONGEST_COMM: u64 = 16;
+/// What a CPU calls itself has 48 letters, for which the kernel keeps 64 bytes.
+const LONGEST_CPU_MODEL: u64 = 64;
 /// Nodes of a maple tree have at most 15 pivots.
 const MOST_PIVOTS: u64 = 15;
 
@@ -42,6 +45,9 @@ pub struct Layouts {
     pub page: Option<PageLayout>,
     /// What /proc/PID/maps shows beside the mappings themselves.
     pub shown: ShownLayout,
+    /// Where the kernel has the name of its CPU's model, in [`x86_64::BOOT_CPU`]; none where the
+    /// source does not tell.
+    pub cpu_model: Option<Member>,
 }
 
 /// What /proc/PID/maps shows of a mapping beside its place; each part none where the layouts do
@@ -184,6 +190,19 @@ pub struct TaskLayout {
     pub exit_state: u64,
     /// Its threads.
     pub threads: ThreadsLayout,
+    /// How long its threads ran; none where the source does not tell.
+    pub cpu_time: Option<CpuTimeLayout>,
+}
+
+/// How long the threads of a process ran, in ns.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CpuTimeLayout {
+    /// `task_struct.se.sum_exec_runtime`, of a thread.
+    pub of_thread: u64,
+    /// `task_struct.signal`, which the threads of a process share.
+    pub signal: u64,
+    /// `signal_struct.sum_sched_runtime`, of those that have ended.
+    pub of_ended: u64,
 }
 
 /// How the threads of a process are linked.
@@ -371,6 +390,7 @@ impl Layouts {
                 special: special(types).ok(),
                 hashed: at("dentry", "d_hash.pprev").ok(),
             },
+            cpu_model: cpu_model(types).ok(),
         })
     }
 }
@@ -416,6 +436,16 @@ fn task(types: &dyn TypeSource) -> Result<TaskLayout, TypesError> {
         state: either(at("__state"), || at("state"))?,
         exit_state: at("exit_state")?,
         threads: threads(types)?,
+        cpu_time: cpu_time(types).ok(),
+    })
+}
+
+fn cpu_time(types: &dyn TypeSource) -> Result<CpuTimeLayout, TypesError> {
+    let at = |structure, path| types.member(structure, path).map(|member| member.offset);
+    Ok(CpuTimeLayout {
+        of_thread: at("task_struct", "se.sum_exec_runtime")?,
+        signal: at("task_struct", "signal")?,
+        of_ended: at("signal_struct", "sum_sched_runtime")?,
     })
 }
 
@@ -448,6 +478,12 @@ fn mount(types: &dyn TypeSource) -> Result<MountLayout, TypesError> {
         })
     };
     either(at("mount", "mnt").and_then(|mnt| within("mount", mnt)), || within("vfsmount", 0))
+}
+
+fn cpu_model(types: &dyn TypeSource) -> Result<Member, TypesError> {
+    let (structure, path) = x86_64::CPU_MODEL;
+    let Member { offset, size } = types.member(structure, path)?;
+    Ok(Member { offset, size: size.min(LONGEST_CPU_MODEL) })
 }
 
 fn clock(types: &dyn TypeSource) -> Result<ClockLayout, TypesError> {

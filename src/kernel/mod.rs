@@ -2,6 +2,7 @@
 
 mod all_symbols;
 mod clock;
+mod cpu;
 mod diagnosis;
 mod error;
 mod facts;
@@ -24,9 +25,9 @@ pub use error::KernelError;
 pub use facts::{Facts, Placement};
 pub use findings::{Failure, Findings};
 pub use layouts::{
-    ClockLayout, DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout, Layouts,
-    MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout, PageLayout,
-    ShownLayout, SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
+    ClockLayout, CpuTimeLayout, DentryLayout, FileLayout, FlagLayout, HeapLayout, InodeLayout,
+    Layouts, MapleLayout, MapsLayout, MmLayout, MountLayout, NodeLayout, PageCacheLayout,
+    PageLayout, ShownLayout, SpecialLayout, TaskLayout, ThreadsLayout, VmaLayout,
 };
 pub use pages::{Owner, PageFacts};
 pub use resources::system_ram;

@@ -2,7 +2,7 @@
 
 use super::{Kernel, KernelError, PageLayout, field};
 use crate::address::{Gpa, Gva};
-use crate::arch::VirtualMemory;
+use crate::arch::{VirtualMemory, x86_64};
 use crate::memory::GuestMemory;
 
 /// What `struct page` calls a page.
@@ -77,12 +77,19 @@ impl Kernel {
         start.is_some_and(|start| gpa.0.checked_sub(start).is_some_and(|into| into < HUGE_PAGE))
     }
 
-    /// Whether the kernel knows that it runs under a hypervisor, which QEMU without KVM is not
-    /// (`enum x86_hypervisor_type`, since 4.15; 0 is none).
+    /// Whether the kernel knows that it runs under a hypervisor, which QEMU without KVM is not.
     pub fn sees_hypervisor(&self, memory: &dyn GuestMemory) -> bool {
+        self.hypervisor(memory).is_some_and(|kind| kind != x86_64::NO_HYPERVISOR)
+    }
+
+    /// Whether the kernel knows that it runs under KVM.
+    pub fn sees_kvm(&self, memory: &dyn GuestMemory) -> bool {
+        self.hypervisor(memory) == Some(x86_64::KVM)
+    }
+
+    fn hypervisor(&self, memory: &dyn GuestMemory) -> Option<u32> {
         let view = VirtualMemory { memory, space: self.space() };
-        let kind = self.symbol("x86_hyper_type").ok().and_then(|at| view.read_u32(at).ok());
-        kind.is_some_and(|kind| kind != 0)
+        view.read_u32(self.symbol("x86_hyper_type").ok()?).ok()
     }
 
     /// How many areas of swap there are or have been.

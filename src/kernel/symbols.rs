@@ -3,6 +3,7 @@
 
 use super::KernelError;
 use crate::address::Gva;
+use crate::arch::x86_64;
 use crate::symbols::{SymbolError, first_addresses};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +30,7 @@ const NAMES: &[&str] = &[
     "__init_begin",
     "__init_end",
     "x86_hyper_type",
+    x86_64::BOOT_CPU,
     "__start_BTF",
     "__stop_BTF",
     "__start_notes",

@@ -1,5 +1,6 @@
 //! The guest's processes: the task list, the wrappers and their children, memory maps.
 
+mod cpu_time;
 mod exe;
 mod maps;
 mod page_cache;
@@ -7,7 +8,9 @@ mod shown;
 mod state;
 mod tasks;
 mod tree;
+mod walk;
 
+pub use cpu_time::cpu_time;
 pub use exe::{executable, path_of, removed};
 pub use maps::{Mapping, mapping, maps};
 pub use page_cache::{CachedFile, cached_file};

@@ -1,19 +1,12 @@
 //! The task list, from `init_task` round.
-//!
-//! The guest changes the list while it is walked: each step checks the link back, and a walk
-//! that met a change begins again.
 
+use super::walk::{each_linked, each_thread, settled, word};
 use super::{ProcessError, State};
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
 use crate::guest::Guest;
-use crate::kernel::{KernelError, TaskLayout, ThreadsLayout, field, sanitized};
+use crate::kernel::{KernelError, TaskLayout, field, sanitized};
 use crate::types::Member;
-
-/// How many processes are followed: pid_max is at most 4 Mi, a list this long is a damaged one.
-const LIMIT: usize = 4 << 20;
-/// How often a walk that met a change begins again.
-const TRIES: usize = 20;
 
 /// A process: a thread group's leader. Threads are not listed.
 #[derive(Clone, Debug)]
@@ -48,21 +41,14 @@ impl Task {
 
 /// Every process of the guest, in the list's order, which is that of their start.
 pub fn tasks(guest: &Guest) -> Result<Vec<Task>, ProcessError> {
-    let mut failed = None;
-    for _ in 0..TRIES {
-        match walk(guest) {
-            Ok(tasks) => return Ok(tasks),
-            Err(error) => failed = Some(error),
-        }
-    }
-    let at = guest.kernel().symbol("init_task")?;
-    Err(failed.unwrap_or(KernelError::Damaged { what: "task list", at }).into())
+    Ok(settled(|| walk(guest))?)
 }
 
 /// Whether `task` still is the same process and runs the same program: an error where it ended,
 /// or called exec, since it was read.
 pub fn still_runs(guest: &Guest, task: &Task) -> Result<(), ProcessError> {
-    let now = read(&guest.kernel_memory(), &guest.kernel().layouts.task, task.at).ok();
+    let (view, layout) = (guest.kernel_memory(), &guest.kernel().layouts.task);
+    let now = settled(|| read(&view, layout, task.at)).ok();
     let same = |now: &Task| now.pid == task.pid && now.start_time == task.start_time;
     match now.filter(same) {
         Some(now) if now.program() == task.program() => Ok(()),
@@ -75,24 +61,7 @@ fn walk(guest: &Guest) -> Result<Vec<Task>, KernelError> {
     let view = guest.kernel_memory();
     let layout = &guest.kernel().layouts.task;
     let first = field(guest.kernel().symbol("init_task")?, layout.tasks)?;
-    let mut tasks = Vec::new();
-    let mut link = first;
-    for _ in 0..LIMIT {
-        let next = Gva(view.read_u64(link)?);
-        // `struct list_head` is `next`, then `prev`.
-        let back = Gva(view.read_u64(field(next, 8)?)?);
-        if back != link {
-            return Err(KernelError::Damaged { what: "task list", at: next });
-        }
-        if next == first {
-            return Ok(tasks);
-        }
-        let at = next.0.checked_sub(layout.tasks).map(Gva);
-        let at = at.ok_or(KernelError::Damaged { what: "task list", at: next })?;
-        tasks.push(read(&view, layout, at)?);
-        link = next;
-    }
-    Err(KernelError::Damaged { what: "task list", at: link })
+    each_linked(&view, first, layout.tasks, "task list", |at| read(&view, layout, at))
 }
 
 fn read(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<Task, KernelError> {
@@ -117,10 +86,6 @@ fn read(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<Task, Kern
     })
 }
 
-fn word(view: &VirtualMemory, at: Gva, offset: u64) -> Result<u64, KernelError> {
-    Ok(view.read_u64(field(at, offset)?)?)
-}
-
 fn mm_of(
     view: &VirtualMemory,
     layout: &TaskLayout,
@@ -136,25 +101,8 @@ fn threads_mm(
     layout: &TaskLayout,
     leader: Gva,
 ) -> Result<Option<Gva>, KernelError> {
-    let (first, node) = match layout.threads {
-        ThreadsLayout::Ring { group } => (field(leader, group)?, group),
-        ThreadsLayout::Listed { signal, head, node } => {
-            (field(Gva(word(view, leader, signal)?), head)?, node)
-        }
-    };
-    let mut link = first;
-    for _ in 0..LIMIT {
-        link = Gva(view.read_u64(link)?);
-        if link == first {
-            break;
-        }
-        let thread = link.0.checked_sub(node).map(Gva);
-        let thread = thread.ok_or(KernelError::Damaged { what: "thread list", at: link })?;
-        if let Some(mm) = mm_of(view, layout, thread)? {
-            return Ok(Some(mm));
-        }
-    }
-    Ok(None)
+    let all = each_thread(view, layout, leader, |thread| mm_of(view, layout, thread))?;
+    Ok(all.into_iter().flatten().next())
 }
 
 fn start_time(view: &VirtualMemory, layout: &TaskLayout, at: Gva) -> Result<u64, KernelError> {

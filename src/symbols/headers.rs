@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// Larger notes are none; a build-id takes some 36 bytes.
 const LARGEST_NOTE: u64 = 1 << 20;
+/// The longest build-id that is shown: linkers make hashes, of 32 bytes at most.
+const LONGEST_SHOWN: usize = 64;
 
 /// Whether a file has all of its symbols, those included that it does not export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,11 @@ pub struct BuildId {
     pub id: Vec<u8>,
     /// Its link-time address.
     pub address: u64,
+}
+
+/// A build-id in hexadecimal, as people write it; `None` where it is longer than any that is real.
+pub fn build_id_text(id: &[u8]) -> Option<String> {
+    (id.len() <= LONGEST_SHOWN).then(|| id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What the start of an ELF program or library tells.

@@ -14,7 +14,7 @@ mod table;
 pub use bytes::{FileBytes, Loaded};
 pub use dynamic::Copied;
 pub use elf::{ElfFile, soname};
-pub use headers::{BuildId, Headers, Segment, Symtab};
+pub use headers::{BuildId, Headers, Segment, Symtab, build_id_text};
 pub use map_file::{MapFile, first_addresses};
 pub use sections::{NoSections, SectionError, Sections};
 pub use table::{Listed, Seen};

@@ -2,10 +2,11 @@
 //! linker left one, else by the bytes of its read-only segments.
 
 use super::mapped_file::MappedFile;
-use super::{PAGE, VictimMemory};
+use super::{PAGE, Victim, VictimMemory};
 use crate::address::Gva;
 use crate::arch::VirtualMemory;
-use crate::symbols::{ElfFile, FileBytes};
+use crate::symbols::{ElfFile, FileBytes, Headers, build_id_text};
+use std::path::Path;
 
 /// Whether a program in guest RAM is a file.
 pub enum Identity {
@@ -15,6 +16,22 @@ pub enum Identity {
     Other(String),
     /// Too little of it is mapped to tell.
     Unknown,
+}
+
+impl Victim<'_> {
+    /// The build-id of its program, in hexadecimal: of the file that was proved to be it, or where
+    /// there is but a map, of what the guest has loaded. `None` where it has none.
+    pub fn build_id(&self) -> Option<String> {
+        let own = match self.program.elf() {
+            Some(elf) => elf.build_id().cloned(),
+            None => {
+                let file = MappedFile::new(&self.memory, self.object.file);
+                let file = file.loaded_at(Some(self.object.bias));
+                Headers::read(Path::new(&self.object.path), &file).ok()?.build_id(&file)
+            }
+        };
+        build_id_text(&own?.id)
+    }
 }
 
 /// Compares what is loaded from `file`, a `struct file`, at `bias` with `elf`.

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub const PROC: &str = "/proc";
 /// Bytes of a memory map that are looked at; real ones have some ten thousand.
 const MAPS_LIMIT: u64 = 4 << 20;
+/// Bytes of what tells of the CPUs that are looked at: all are alike, and the first has some 2000.
+const CPUINFO_LIMIT: u64 = 4096;
 /// Bytes of everything else; real command lines have some thousand.
 const LIMIT: u64 = 256 << 10;
 /// What a descriptor leads to that is a VM of KVM.
@@ -30,6 +32,15 @@ const START_FIELD: usize = 19;
 pub fn uptime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// What this host's CPU calls its model, fit for a terminal; `None` where it has no such name.
+pub fn cpu_model() -> Option<String> {
+    let bytes = read_up_to(&Path::new(PROC).join("cpuinfo"), CPUINFO_LIMIT).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, model) = lines.find(|(key, _)| key.trim() == "model name")?;
+    Some(model.trim().escape_default().to_string())
 }
 
 /// A process, told from any later one that gets its number.
@@ -281,6 +292,14 @@ mod tests {
         assert!(HostProcess::all(Path::new(PROC)).contains(&own));
         assert_eq!(own.command_line().unwrap(), std::env::args().collect::<Vec<_>>());
         assert_eq!(own.path(Path::new("x")), own.folder.join("cwd/x"));
+    }
+
+    #[test]
+    fn the_cpu_is_that_of_cpuinfo() {
+        let all = fs::read_to_string("/proc/cpuinfo").unwrap();
+        let told = cpu_model();
+        assert_eq!(told.is_some(), all.contains("model name"));
+        assert!(told.is_none_or(|model| !model.is_empty() && all.contains(&model)));
     }
 
     #[test]

@@ -9,11 +9,11 @@ mod qemu;
 mod running;
 mod vm;
 
-pub use host::{HostProcess, uptime as host_uptime};
+pub use host::{HostProcess, cpu_model as host_cpu_model, uptime as host_uptime};
 pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
 pub use pause::{GUARD, Pause, Paused, Stopped, guard};
 pub use placing::VmSource;
 pub use qemu::resume;
 pub use running::{VmTarget, find, of_file, only, running};
-pub use vm::{Vm, VmError, VmRam};
+pub use vm::{Vm, VmError, VmRam, VmmFacts};

@@ -71,7 +71,9 @@ pub fn of_file(path: &Path) -> Option<Arc<dyn Vm>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vmm::VmmFacts;
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     /// A /proc with a process of each command line, numbered from 1 on.
     fn host(command_lines: &[&str]) -> tempfile::TempDir {
@@ -105,6 +107,17 @@ mod tests {
         assert_eq!(shown, ["2 (one, 1024 MiB)", "8 (qemu, 512 MiB)"]);
         assert_eq!((all[0].machine(), all[1].machine()), ("pc".to_owned(), "q35".to_owned()));
         assert!(running_in(&proc.path().join("none")).is_empty());
+        let facts = |accelerator: Option<&str>| VmmFacts {
+            name: Some("qemu-system-x86_64".to_owned()),
+            version: None,
+            accelerator: accelerator.map(str::to_owned),
+        };
+        assert_eq!(all[0].vmm(), facts(None));
+        let descriptors = proc.path().join("2/fd");
+        fs::create_dir(&descriptors).unwrap();
+        assert_eq!(all[0].vmm(), facts(Some("tcg")));
+        symlink("anon_inode:kvm-vm", descriptors.join("9")).unwrap();
+        assert_eq!(all[0].vmm(), facts(Some("kvm")));
         fs::remove_dir_all(proc.path().join("2")).unwrap();
         assert!(!all[0].process().still_runs() && all[1].process().still_runs());
     }

@@ -5,6 +5,7 @@ use super::host::HostProcess;
 use super::pause::Stopped;
 use super::placing::VmSource;
 use crate::memory::{MemoryError, RegionMap};
+use serde::Serialize;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,10 @@ pub trait Vm: fmt::Debug + Send + Sync {
     /// Where its RAM lies.
     fn ram(&self) -> Result<VmRam, VmError>;
 
+    /// What its VMM is. Where that answers at a socket it is asked, so not while the VM is paused
+    /// through that.
+    fn vmm(&self) -> VmmFacts;
+
     /// Stops its processors; `None` where they stand still already.
     fn stop(&self) -> Result<Option<Box<dyn Stopped>>, VmError>;
 }
@@ -39,6 +44,20 @@ impl fmt::Display for dyn Vm {
         // What stands on a command line may hold what a terminal obeys.
         write!(f, "{pid} ({}, {mib} MiB)", self.name().escape_default())
     }
+}
+
+/// What a VMM is, as far as is known; fit for a terminal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VmmFacts {
+    /// Its program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its version, as it tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What runs the guest's code: `kvm`, or `tcg`, which translates it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
 }
 
 /// Where RAM lies, as far as its VMM tells: what is left open, the guest decides.

@@ -11,7 +11,7 @@ mod qmp;
 use super::host::{HostProcess, Mapping, PROC};
 use super::pause::Stopped;
 use super::placing::{Piece, Placing, mappings, piece};
-use super::{Layout, Vm, VmError, VmRam};
+use super::{Layout, Vm, VmError, VmRam, VmmFacts};
 use crate::address::Gpa;
 use crate::memory::RegionMap;
 use command_line::{Backend, BackendKind, CommandLine, Dimm};
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 /// What a program is called that is QEMU with a machine: not its tools, nor what runs programs of
 /// other architectures.
 const PROGRAMS: [&str; 3] = ["qemu-system-", "qemu-kvm", "kvm"];
+/// Letters of such a name that are shown; real ones have some 20.
+const LONGEST_NAME: usize = 64;
 /// Machine types by how their names start, since they may end in a version; the first is what a
 /// PC is where nothing is said.
 const MACHINES: [(&str, Layout); 6] = [
@@ -59,6 +61,8 @@ const HIDDEN: u64 = 1 << 20;
 #[derive(Debug)]
 struct Qemu {
     process: HostProcess,
+    /// Its program's name.
+    program: String,
     line: CommandLine,
     socket: Option<PathBuf>,
     /// Whether the socket is all that was given, and so must answer.
@@ -119,7 +123,8 @@ impl Qemu {
         let line = CommandLine::parse(&words);
         let named = line.socket().map(PathBuf::from);
         let socket = named.map(|path| process.path(&path));
-        let new = Self { process, line, socket, by_socket: false };
+        let program = program.to_owned();
+        let new = Self { process, program, line, socket, by_socket: false };
         (system && new.machine() != NO_MACHINE).then_some(new)
     }
 
@@ -130,12 +135,24 @@ impl Qemu {
         known.map(|(_, layout)| layout.clone())
     }
 
+    /// A connection to it. The path may be another's by now, whose word on this process counts
+    /// nothing.
+    fn connect(&self, socket: &Path, patience: Duration) -> Result<Qmp, VmError> {
+        let qmp = Qmp::connect(socket, patience)?;
+        let own = qmp.pid == self.process.pid && self.process.still_runs();
+        let other = || qmp.confused(&format!("process {} answers there", qmp.pid));
+        if own { Ok(qmp) } else { Err(other()) }
+    }
+
+    /// Its version, and whether it uses KVM, as far as it tells.
+    fn facts(&self) -> (Option<String>, Option<bool>) {
+        let connect = |socket: &PathBuf| self.connect(socket, SHORT_PATIENCE).ok();
+        let Some(mut qmp) = self.socket.as_ref().and_then(connect) else { return (None, None) };
+        (qmp.version().ok(), qmp.uses_kvm().ok())
+    }
+
     /// As QEMU itself tells.
     fn told(&self, mut qmp: Qmp) -> Result<VmRam, VmError> {
-        // The path may be another's by now, whose word on this process counts nothing.
-        if qmp.pid != self.process.pid || !self.process.still_runs() {
-            return Err(qmp.confused(&format!("process {} answers there", qmp.pid)));
-        }
         let mut pieces: Vec<Piece> = Vec::new();
         for range in mtree::ram(&qmp.human("info mtree -f")?) {
             let answer = qmp.human(&format!("gpa2hva {:#x}", range.start))?;
@@ -254,12 +271,17 @@ impl Vm for Qemu {
         self.socket.as_deref()
     }
 
+    fn vmm(&self) -> VmmFacts {
+        let (version, kvm) = self.facts();
+        let kvm = kvm.or_else(|| self.process.uses_kvm());
+        let accelerator = kvm.map(|kvm| if kvm { "kvm" } else { "tcg" }.to_owned());
+        let name: String = self.program.chars().take(LONGEST_NAME).collect();
+        VmmFacts { name: Some(name.escape_default().to_string()), version, accelerator }
+    }
+
     fn stop(&self) -> Result<Option<Box<dyn Stopped>>, VmError> {
         let socket = self.socket.as_ref().ok_or(VmError::NoSocket(self.process.pid))?;
-        let mut qmp = Qmp::connect(socket, PATIENCE)?;
-        if qmp.pid != self.process.pid {
-            return Err(qmp.confused(&format!("process {} answers there", qmp.pid)));
-        }
+        let mut qmp = self.connect(socket, PATIENCE)?;
         if !qmp.runs()? {
             return Ok(None);
         }
@@ -270,9 +292,9 @@ impl Vm for Qemu {
     fn ram(&self) -> Result<VmRam, VmError> {
         let Some(socket) = &self.socket else { return self.inferred() };
         if self.by_socket {
-            return self.told(Qmp::connect(socket, PATIENCE)?);
+            return self.told(self.connect(socket, PATIENCE)?);
         }
-        match Qmp::connect(socket, SHORT_PATIENCE).and_then(|qmp| self.told(qmp)) {
+        match self.connect(socket, SHORT_PATIENCE).and_then(|qmp| self.told(qmp)) {
             Err(
                 error @ (VmError::Socket { .. } | VmError::NoAnswer { .. } | VmError::NotHere(_)),
             ) => {

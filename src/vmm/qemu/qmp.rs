@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// The longest answer that is taken; `info mtree -f` of a large machine is some 100 KiB.
 const LIMIT: usize = 4 << 20;
-/// Letters of an error's description that are shown.
+/// Letters of a text of QEMU's that are shown, as an error's description.
 const SHOWN: usize = 200;
 
 /// What a document is. Nothing else in it is kept, whoever sent it.
@@ -38,6 +38,28 @@ struct Failure {
 #[derive(Deserialize)]
 struct Status {
     running: bool,
+}
+
+/// What `query-version` answers.
+#[derive(Deserialize)]
+struct Version {
+    qemu: Release,
+    /// What whoever built it adds, in parentheses or not.
+    #[serde(default)]
+    package: String,
+}
+
+#[derive(Deserialize)]
+struct Release {
+    major: u32,
+    minor: u32,
+    micro: u32,
+}
+
+/// What `query-kvm` answers.
+#[derive(Deserialize)]
+struct Kvm {
+    enabled: bool,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +110,21 @@ impl Qmp {
         Ok(status.running)
     }
 
+    /// The version of QEMU, as it prints it itself.
+    pub fn version(&mut self) -> Result<String, VmError> {
+        let Version { qemu: Release { major, minor, micro }, package } =
+            self.execute(&json!({"execute": "query-version"}))?;
+        let package = package.trim_matches([' ', '(', ')']);
+        let package = if package.is_empty() { String::new() } else { format!(" ({package})") };
+        Ok(format!("{major}.{minor}.{micro}{}", shown(&package)))
+    }
+
+    /// Whether KVM runs the machine.
+    pub fn uses_kvm(&mut self) -> Result<bool, VmError> {
+        let kvm: Kvm = self.execute(&json!({"execute": "query-kvm"}))?;
+        Ok(kvm.enabled)
+    }
+
     /// Stops them (`stop`), or lets them go on (`cont`), within `limit` from now on.
     pub fn order(&mut self, command: &str, limit: Duration) -> Result<(), VmError> {
         self.deadline = Instant::now() + limit;
@@ -103,8 +140,7 @@ impl Qmp {
             let line = self.receive()?;
             let message: Message = self.parse(&line)?;
             if let Some(Failure { desc }) = message.error {
-                let shown: String = desc.chars().take(SHOWN).collect();
-                return Err(self.confused(&shown.escape_default().to_string()));
+                return Err(self.confused(&shown(&desc)));
             }
             if message.told.is_some() {
                 let answer = serde_json::from_slice(&line).map(|answer: Answer<T>| answer.told);
@@ -160,6 +196,12 @@ impl Qmp {
     }
 }
 
+/// The start of a text of QEMU's, fit for a terminal.
+fn shown(text: &str) -> String {
+    let start: String = text.chars().take(SHOWN).collect();
+    start.escape_default().to_string()
+}
+
 fn no_answer(path: &Path, source: io::Error) -> VmError {
     let why = match source.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "it kept silent".to_owned(),
@@ -206,6 +248,14 @@ mod tests {
 
     /// What comes of a server that answers each line with the next of `answers`, the first unasked.
     fn with(answers: &'static [&'static str]) -> Result<String, VmError> {
+        asked(answers, |qmp| qmp.human("info mtree -f"))
+    }
+
+    /// The same of what is asked with `ask`.
+    fn asked<T>(
+        answers: &'static [&'static str],
+        ask: impl FnOnce(&mut Qmp) -> Result<T, VmError>,
+    ) -> Result<T, VmError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("qmp");
         let listener = UnixListener::bind(&path).unwrap();
@@ -221,7 +271,7 @@ mod tests {
         });
         let told = Qmp::connect(&path, LIMIT).and_then(|mut qmp| {
             assert_eq!(qmp.pid, std::process::id() as i32);
-            qmp.human("info mtree -f")
+            ask(&mut qmp)
         });
         server.join().unwrap();
         told
@@ -234,6 +284,22 @@ mod tests {
     fn answers_are_told_from_events() {
         const ANSWER: &str = "{\"event\": \"RESUME\"}\n{\"return\": \"ram\"}\n";
         assert_eq!(with(&[GREETING, DONE, ANSWER]).unwrap(), "ram");
+    }
+
+    #[test]
+    fn qemu_tells_its_version_and_accelerator() {
+        const OF_DEBIAN: &str = r#"{"return": {"qemu": {"micro": 17, "minor": 2, "major": 7}, "package": " (Debian 1:7.2\u001b[2J)"}}
+"#;
+        const PLAIN: &str = r#"{"return": {"qemu": {"micro": 0, "minor": 1, "major": 10}}}
+"#;
+        let version = |answer: &'static [&'static str]| asked(answer, Qmp::version);
+        let told = version(&[GREETING, DONE, OF_DEBIAN]).unwrap();
+        assert_eq!(told, r"7.2.17 (Debian 1:7.2\u{1b}[2J)");
+        assert_eq!(version(&[GREETING, DONE, PLAIN]).unwrap(), "10.1.0");
+        assert!(version(&[GREETING, DONE, DONE]).is_err());
+        const KVM: &str = "{\"return\": {\"enabled\": true, \"present\": true}}\n";
+        assert!(asked(&[GREETING, DONE, KVM], Qmp::uses_kvm).unwrap());
+        assert!(asked(&[GREETING, DONE, DONE], Qmp::uses_kvm).is_err());
     }
 
     #[test]
