@@ -18,8 +18,9 @@
 //! - [`victim`]: the program under test, proved to be the file given.
 //! - [`site`]: a place that may be written.
 //! - [`fault`]: what to write.
-//! - [`inject`]: the one write path.
 //! - [`when`]: when an injection is due.
+//! - [`inject`]: the one write path.
+//! - [`record`]: injections on disk.
 //! - [`lab`]: throw-away guests under QEMU.
 //! - [`cli`]: the commands.
 
@@ -35,6 +36,7 @@ pub mod kernel;
 pub mod lab;
 pub mod memory;
 pub mod process;
+pub mod record;
 pub mod scalar;
 pub mod seed;
 pub mod site;

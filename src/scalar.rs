@@ -80,6 +80,14 @@ impl Scalar {
 }
 
 impl Number {
+    /// Whether both are the same, bit by bit: a NaN is itself.
+    pub fn same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Real(own), Self::Real(other)) => own.to_bits() == other.to_bits(),
+            _ => self == other,
+        }
+    }
+
     /// The nearest floating-point number.
     pub fn real(self) -> f64 {
         match self {
@@ -89,9 +97,34 @@ impl Number {
     }
 }
 
+/// The whole number that `text` is: decimal or 0x, which may be negative.
+pub fn whole(text: &str) -> Result<i128, String> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    let (digits, radix) = hexadecimal.map_or((digits, 10), |digits| (digits, 16));
+    // `from_str_radix` takes a sign of its own.
+    let signed = digits.starts_with(['-', '+']);
+    let value = i128::from_str_radix(digits, radix).ok().filter(|_| !signed);
+    let value = value.ok_or_else(|| format!("'{text}' is not a number (decimal or 0x)"))?;
+    Ok(if negative { -value } else { value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers() {
+        assert_eq!(whole("6"), Ok(6));
+        assert_eq!(whole("-0x10"), Ok(-16));
+        assert_eq!(whole("0xffffffffffffffff"), Ok(u64::MAX.into()));
+        for bad in ["", "-", "0x", "--1", "-+1", "1.5", "six", "0x-1"] {
+            assert!(whole(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn bytes_as_numbers() {

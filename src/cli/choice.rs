@@ -2,13 +2,11 @@
 //! the symbol. Launchers such as a shell or mpirun stand between the two.
 
 use crate::guest::Guest;
-use crate::inject::InjectError;
+use crate::inject::{InjectError, SeriesError};
 use crate::kernel::KernelError;
 use crate::process::{ProcessError, ProcessTree, Task, executable, still_runs, tasks};
 use crate::site::{Place, SiteError, Target, TargetError};
-use crate::types::Typed;
 use crate::victim::{Files, Victim, VictimError, VictimMemory};
-use anyhow::Context;
 use std::time::Duration;
 
 /// How often a victim that is changing is looked at.
@@ -62,6 +60,21 @@ impl Choice {
         let look = Look { guest, files, target };
         self.looking_again(guest, |candidates| {
             self.find(&look, candidates).and_then(|found| work(&found))
+        })
+    }
+
+    /// The same with every process that has `target`.
+    pub fn with_victims<T>(
+        &self,
+        guest: &Guest,
+        files: &Files,
+        target: &str,
+        work: impl Fn(&[Found]) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let look = Look { guest, files, target };
+        self.looking_again(guest, |candidates| match self.all(&look, candidates)? {
+            (found, missed) if found.is_empty() => Err(self.none_of(&look, candidates, missed)),
+            (found, _) => work(&found),
         })
     }
 
@@ -142,10 +155,27 @@ impl Choice {
         if let Some(only) = candidates.only() {
             return look.at(candidates, only);
         }
+        let (mut found, missed) = self.all(look, candidates)?;
+        let children: Vec<_> = found.iter().map(|one| named(&one.victim.memory.task)).collect();
+        match found.pop() {
+            Some(only) if children.len() == 1 => Ok(only),
+            None => Err(self.none_of(look, candidates, missed)),
+            _ => Err(ProcessError::SeveralChildren { pid: self.pid, children }.into()),
+        }
+    }
+
+    /// Every process that has the target, and why another has not.
+    fn all<'g>(
+        &self,
+        look: &Look<'g, '_>,
+        candidates: &Candidates,
+    ) -> anyhow::Result<(Vec<Found<'g>>, Option<anyhow::Error>)> {
         let (mut found, mut missed) = (Vec::new(), None);
         for candidate in &candidates.all {
             match look.at(candidates, candidate) {
-                Ok(one) if Some(candidate.task.pid) == self.preferred => return Ok(one),
+                Ok(one) if Some(candidate.task.pid) == self.preferred => {
+                    return Ok((vec![one], None));
+                }
                 Ok(one) => found.push(one),
                 // One that is just becoming something else may have the symbol in a moment.
                 Err(error) if !lacks_symbol(&error) => return Err(error),
@@ -156,28 +186,19 @@ impl Choice {
         if found.iter().any(Found::of_program) {
             found.retain(Found::of_program);
         }
-        let children: Vec<_> = found.iter().map(|one| named(&one.victim.memory.task)).collect();
-        match (found.pop(), missed) {
-            (Some(only), _) if children.len() == 1 => Ok(only),
-            (None, Some(missed)) => {
-                let (pid, count, target) = (self.pid, candidates.all.len(), look.target);
-                Err(missed)
-                    .context(format!("none of wrapper {pid}'s {count} descendants has '{target}'"))
-            }
-            _ => Err(ProcessError::SeveralChildren { pid: self.pid, children }.into()),
-        }
+        Ok((found, missed))
     }
-}
 
-/// The type of what is at `place`. Of a symbol it is not needed, and many programs tell none; but a
-/// file that was given for it must serve.
-pub fn type_of(victim: &Victim, place: &Place) -> Result<Option<Typed>, TargetError> {
-    match place.typed(victim) {
-        Err(error) if !victim.has_debug_file() => {
-            log::debug!("no type: {error}");
-            Ok(None)
-        }
-        typed => typed,
+    /// That no process has the target.
+    fn none_of(
+        &self,
+        look: &Look,
+        candidates: &Candidates,
+        missed: Option<anyhow::Error>,
+    ) -> anyhow::Error {
+        let (pid, count, target) = (self.pid, candidates.all.len(), look.target);
+        let missed = missed.unwrap_or_else(|| ProcessError::NoChild(pid).into());
+        missed.context(format!("none of wrapper {pid}'s {count} descendants has '{target}'"))
     }
 }
 
@@ -254,14 +275,21 @@ fn more_telling(before: Option<anyhow::Error>, now: anyhow::Error) -> anyhow::Er
     }
 }
 
+/// The same of an injection that was not made.
+fn of_series(error: &SeriesError) -> bool {
+    use InjectError as I;
+    match error {
+        SeriesError::Inject(error) => {
+            matches!(error, I::Site(_) | I::Process(_) | I::MovedBefore(_))
+        }
+        SeriesError::Order(_) => false,
+        SeriesError::Target(_) | SeriesError::Victim(_) | SeriesError::Process(_) => true,
+    }
+}
+
 /// Whether a process that is just changing could be the reason. Nothing has been written then.
 fn may_pass(error: &anyhow::Error) -> bool {
-    let inject = error.downcast_ref::<InjectError>().is_some_and(|error| {
-        matches!(
-            error,
-            InjectError::Site(_) | InjectError::Process(_) | InjectError::MovedBefore(_)
-        )
-    });
+    let inject = error.downcast_ref::<SeriesError>().is_some_and(of_series);
     let victim = of_victim(error).is_some_and(|error| match error {
         VictimError::NoSymbol { loading, .. } | VictimError::NoLibrary { loading, .. } => *loading,
         VictimError::SeveralLibraries { .. } => false,

@@ -12,6 +12,21 @@ pub struct UsageError(pub String);
 )]
 pub struct NoWrapper(pub String);
 
+/// What was waited for did not come.
+#[derive(Debug, thiserror::Error)]
+#[error("the trigger never fired: '{event}' was not seen before {why}; nothing was written")]
+pub struct NeverFired {
+    /// What was waited for.
+    pub event: String,
+    /// Why that had an end.
+    pub why: String,
+}
+
+/// The first injection was not due before all ended.
+#[derive(Debug, thiserror::Error)]
+#[error("no injection was due before {0}; nothing was written")]
+pub struct NeverDue(pub String);
+
 /// No RAM source was named.
 #[derive(Debug, thiserror::Error)]
 pub enum NoMemory {

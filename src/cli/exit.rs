@@ -1,9 +1,9 @@
 //! Exit codes, and the one line on standard error that goes with each.
 
-use super::error::{NoMemory, NoVm, NoWrapper, UsageError};
-use crate::fault::SetError;
+use super::error::{NeverDue, NeverFired, NoMemory, NoVm, NoWrapper, UsageError};
+use super::wait::refusal;
 use crate::guest::GuestError;
-use crate::inject::InjectError;
+use crate::inject::{InjectError, OrderError, SeriesError};
 use crate::kernel::KernelError;
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
@@ -12,6 +12,7 @@ use crate::symbols::SymbolError;
 use crate::types::ValueError;
 use crate::victim::VictimError;
 use crate::vmm::{PalaciosError, VmError};
+use crate::when::{ScheduleError, TriggerError};
 use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ const PROCESS: u8 = 5;
 const SYMBOL: u8 = 6;
 const REFUSED: u8 = 7;
 const CHANGED: u8 = 8;
+const NEVER: u8 = 9;
 
 /// Prints what failed, in one line, and gives its exit code.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
@@ -94,8 +96,10 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<UsageError>() || cause.is::<SetError>() {
+    if cause.is::<UsageError>() || cause.is::<ScheduleError>() {
         Some(USAGE)
+    } else if cause.is::<NeverFired>() || cause.is::<NeverDue>() {
+        Some(NEVER)
     } else if cause.is::<NoWrapper>() {
         Some(PROCESS)
     } else if let Some(error) = cause.downcast_ref() {
@@ -114,6 +118,12 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(vm(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(target(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(series(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(order(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(trigger(error))
     } else if cause.is::<ValueError>() {
         Some(USAGE)
     } else if cause.is::<KernelError>() {
@@ -192,6 +202,45 @@ fn target(error: &TargetError) -> u8 {
         TargetError::Region(_) => USAGE,
         error if error.is_of_memory() => REFUSED,
         _ => SYMBOL,
+    }
+}
+
+fn series(error: &SeriesError) -> u8 {
+    match error {
+        SeriesError::Inject(error) => inject(error),
+        SeriesError::Order(error) => order(error),
+        SeriesError::Target(error) => target(error),
+        SeriesError::Victim(error) => victim(error),
+        SeriesError::Process(error) => process(error),
+    }
+}
+
+fn order(error: &OrderError) -> u8 {
+    match error {
+        OrderError::Region(error) => region(error),
+        OrderError::Types(_) => SYMBOL,
+        _ => USAGE,
+    }
+}
+
+fn trigger(error: &TriggerError) -> u8 {
+    match error {
+        TriggerError::Target(error) => target(error),
+        _ => SYMBOL,
+    }
+}
+
+/// Whether a place was refused, as it may not be the next time.
+pub fn is_refused(error: &anyhow::Error) -> bool {
+    refusal(error).is_some()
+}
+
+/// The process that has ended, if that is what `error` is about.
+pub fn ended(error: &anyhow::Error) -> Option<i32> {
+    match error.downcast_ref()? {
+        SeriesError::Process(ProcessError::Ended(pid))
+        | SeriesError::Inject(InjectError::Process(ProcessError::Ended(pid))) => Some(*pid),
+        _ => None,
     }
 }
 

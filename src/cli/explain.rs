@@ -2,7 +2,6 @@
 //! host: where it is in the victim, each level of the page walk, whose the page is, who else has it,
 //! and where it lies in the RAM source.
 
-use super::choice::type_of;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
@@ -10,6 +9,7 @@ use super::victim_args::{self as words, VictimArgs, at_offset};
 use crate::address::{Gpa, Gva};
 use crate::arch::Step;
 use crate::guest::Guest;
+use crate::inject::type_of;
 use crate::memory::Access;
 use crate::process::Mapping;
 use crate::site::{Allow, Place, Site, Space, Target, Verdict, find_in_kernel, shared_with};

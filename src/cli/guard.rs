@@ -5,7 +5,7 @@ use crate::vmm;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Let a VM run on when standard input ends without a word
+/// Let a VM run on when standard input ends while it stands still
 #[derive(Args)]
 pub struct GuardArgs {
     /// The VM's QMP socket

@@ -12,12 +12,12 @@
 
 use super::choice::Choice;
 use super::error::UsageError;
-use super::inject::{Order, Value, inject_into};
+use super::injecting::{Call, inject_into};
 use super::list::{self, ListArgs};
 use super::number;
-use super::wait::WaitArgs;
 use super::{CommandLine, GuestArgs, OutputArgs};
 use crate::guest::Guest;
+use crate::inject::{Order, What};
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, tasks};
 use crate::site::Allow;
@@ -150,15 +150,12 @@ fn run(
 ) -> anyhow::Result<()> {
     let (size, value) = (number::num_bytes(args.num_bytes)?, args.value.to_string());
     let order = Order {
-        symbol: args.symbol,
+        target: args.symbol,
         offset: number::offset(args.offset)?,
-        value: Value::Given(&value),
+        what: What::Value(&value),
         size: Some(size),
-        seed: None,
-        wait: WaitArgs::default(),
-        pause: false,
+        scalar: None,
         allow: if more.force { Allow::Any } else { Allow::Own },
-        dry_run: more.dry_run,
     };
     order.check()?;
     let guest = guest_args.open(if more.dry_run { Access::Read } else { Access::Write })?;
@@ -170,7 +167,8 @@ fn run(
         preferred: told(&guest, args, &guest_args.wrapper_name)?,
         direct: false,
     };
-    inject_into(&guest, &choice, &Files::of_map(args.victim_map)?, &order, json)
+    let call = Call::once(order, more.dry_run, json);
+    inject_into(&guest, &choice, &Files::of_map(args.victim_map)?, &call)
 }
 
 /// The child that the wrapper tells of, where it tells.

@@ -6,19 +6,23 @@ mod config;
 mod error;
 mod exit;
 mod explain;
+mod fault_args;
 mod guard;
 mod guest_args;
 mod guests;
 mod inject;
+mod injecting;
 mod kmem;
 mod list;
 mod maps;
+mod moment_args;
 mod number;
 mod output;
 mod probe;
 mod profile;
 mod read;
 mod shell;
+mod signal;
 mod steps;
 mod symbols;
 mod targets;
@@ -62,7 +66,7 @@ struct OutputArgs {
 #[derive(Subcommand)]
 enum Command {
     List(list::ListArgs),
-    Inject(inject::InjectArgs),
+    Inject(Box<inject::InjectArgs>),
     Read(read::ReadArgs),
     Explain(explain::ExplainArgs),
     Symbols(symbols::SymbolsArgs),

@@ -2,25 +2,11 @@
 
 use super::error::UsageError;
 use crate::address::Gpa;
-use crate::fault::Bounds;
 use crate::memory::{Region, RegionMap};
 use crate::vmm::{Layout, PALACIOS_LIST, RamLayout, VmTarget};
 use std::time::Duration;
 
-/// A whole number, decimal or 0x, with an optional sign.
-pub fn parse(text: &str) -> Result<i128, String> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text),
-    };
-    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
-    let (digits, radix) = hexadecimal.map_or((digits, 10), |digits| (digits, 16));
-    // `from_str_radix` takes a sign of its own.
-    let signed = digits.starts_with(['-', '+']);
-    let value = i128::from_str_radix(digits, radix).ok().filter(|_| !signed);
-    let value = value.ok_or_else(|| format!("'{text}' is not a number (decimal or 0x)"))?;
-    Ok(if negative { -value } else { value })
-}
+pub use crate::scalar::whole as parse;
 
 /// A process id.
 pub fn parse_pid(text: &str) -> Result<i32, String> {
@@ -113,7 +99,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// From when to when: LOW..HIGH.
-#[cfg_attr(not(test), expect(dead_code, reason = "the options of schedules will use it"))]
 pub fn parse_span(text: &str) -> Result<(Duration, Duration), String> {
     let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 0s..10s")?;
     let span = (parse_duration(low)?, parse_duration(high)?);
@@ -123,14 +108,23 @@ pub fn parse_span(text: &str) -> Result<(Duration, Duration), String> {
     Ok(span)
 }
 
-/// The bounds of a random value: LOW..HIGH, both included.
-pub fn parse_bounds(text: &str) -> Result<Bounds, String> {
-    let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 1..100")?;
-    let (low, high) = (parse(low)?, parse(high)?);
-    if low > high {
-        return Err(format!("{low} is above {high}"));
-    }
-    Ok(Bounds { low, high })
+/// A time that something may be repeated after.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    (!time.is_zero()).then_some(time).ok_or_else(|| format!("'{text}' is no interval"))
+}
+
+/// How many times: at least once.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let count = parse_u64(text)?;
+    (count > 0).then_some(count).ok_or_else(|| "once is the least".to_owned())
+}
+
+/// So many times a second, as the time from one to the next.
+pub fn parse_rate(text: &str) -> Result<Duration, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0);
+    let interval = rate.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
+    interval.ok_or_else(|| format!("'{text}' is not how many times a second"))
 }
 
 #[cfg(test)]
@@ -149,24 +143,6 @@ mod tests {
         for bad in ["round", "0:", "0:1G", "0@0", "0:1G@x", "8:1G@0", "0:1G@0,4096:1G@1G", "0:0@0"]
         {
             assert!(parse_layout(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn bounds() {
-        assert_eq!(parse_bounds("-1..0x10"), Ok(Bounds { low: -1, high: 16 }));
-        for bad in ["", "1", "1..", "..2", "2..1", "a..b"] {
-            assert!(parse_bounds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn numbers() {
-        assert_eq!(parse("6"), Ok(6));
-        assert_eq!(parse("-0x10"), Ok(-16));
-        assert_eq!(parse("0xffffffffffffffff"), Ok(u64::MAX.into()));
-        for bad in ["", "-", "0x", "--1", "-+1", "1.5", "six", "0x-1"] {
-            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

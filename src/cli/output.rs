@@ -1,12 +1,18 @@
 //! Standard output: either text for people or one JSON document. And files that are written whole
 //! or not at all.
 
+use crate::inject::Receipt;
 use anyhow::Context;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+/// How often what moves on a terminal does.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Prints `text`, which ends its own lines.
 pub fn text(text: &str) -> anyhow::Result<()> {
@@ -18,7 +24,78 @@ pub fn text(text: &str) -> anyhow::Result<()> {
 
 /// Prints `value` as one JSON document.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    text(&(escaped(&serde_json::to_string_pretty(value)?) + "\n"))
+    text(&(document(value)? + "\n"))
+}
+
+fn document(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(escaped(&serde_json::to_string_pretty(value)?))
+}
+
+/// Says something on standard error that is no part of the output, unless less was asked for.
+pub fn note(text: &str) {
+    if log::log_enabled!(log::Level::Warn) {
+        let _ = writeln!(std::io::stderr(), "{}: {text}", super::name());
+    }
+}
+
+/// Receipts, as they come: lines, or one JSON document, an array where there may be several.
+pub struct Receipts {
+    json: bool,
+    several: bool,
+    /// Where people wait for more of them.
+    progress: Option<ProgressBar>,
+    count: usize,
+}
+
+impl Receipts {
+    /// None yet. `timed` ones take their time, which is shown on a terminal.
+    pub fn new(json: bool, several: bool, timed: bool) -> Self {
+        let shown = timed && log::log_enabled!(log::Level::Warn);
+        // On anything but a terminal, it is drawn nowhere.
+        let progress = shown.then(ProgressBar::new_spinner);
+        let this = Self { json, several, progress, count: 0 };
+        this.show_progress();
+        this
+    }
+
+    fn show_progress(&self) {
+        if let Some(progress) = &self.progress {
+            progress.enable_steady_tick(TICK);
+            progress.set_message(format!("{} injected", self.count));
+        }
+    }
+
+    /// One more, which is `shown` to people so.
+    pub fn add(&mut self, receipt: &Receipt, shown: impl Fn() -> String) -> anyhow::Result<()> {
+        let text = match (self.json, self.several) {
+            (false, _) => shown() + "\n",
+            (true, false) => document(receipt)? + "\n",
+            (true, true) if self.count == 0 => format!("[\n{}", document(receipt)?),
+            (true, true) => format!(",\n{}", document(receipt)?),
+        };
+        self.count += 1;
+        self.print(&text)?;
+        self.show_progress();
+        Ok(())
+    }
+
+    fn print(&self, own: &str) -> anyhow::Result<()> {
+        match &self.progress {
+            Some(progress) => progress.suspend(|| text(own)),
+            None => text(own),
+        }
+    }
+
+    /// There are no more; tells how many there were.
+    pub fn end(self) -> anyhow::Result<usize> {
+        if let Some(progress) = &self.progress {
+            progress.finish_and_clear();
+        }
+        if self.json && self.several && self.count > 0 {
+            text("\n]\n")?;
+        }
+        Ok(self.count)
+    }
 }
 
 /// `json` without what a terminal obeys, or shows in another order than it stands: JSON allows

@@ -1,13 +1,12 @@
 //! `vmfi read <WRAPPER_PID> <TARGET> [NUM_BYTES] [OFFSET]`: what is there now, by its type where
 //! that is known, or as so many bytes.
 
-use super::choice::type_of;
 use super::error::UsageError;
 use super::guest_args::GuestArgs;
 use super::number;
 use super::output;
 use super::victim_args::{self as words, VictimArgs, at_offset};
-use crate::inject::{self, hex};
+use crate::inject::{self, Hex, type_of};
 use crate::memory::Access;
 use crate::site::{Allow, Place, Site, Space, Target, TargetError, find_in_kernel};
 use crate::types::{Typed, TypesError, Value, value_of};
@@ -115,7 +114,7 @@ fn document(Read { site, bytes, typed }: &Read) -> Json {
     let mut document = json!({
         "gva": gva.to_string(),
         "gpa": gpa.to_string(),
-        "bytes": hex(bytes),
+        "bytes": Hex(bytes.to_vec()),
         "value": value.unwrap_or_else(|| number(bytes).into()),
     });
     if let Some((name, _)) = typed {
@@ -128,10 +127,10 @@ fn line(Read { site, bytes, typed }: &Read) -> String {
     let gva = site.start().gva;
     match typed {
         Some((name, value)) if value.is_composite() => format!("{gva}: {value} ({name})\n"),
-        Some((name, value)) => format!("{gva}: {} = {value} ({name})\n", hex(bytes)),
+        Some((name, value)) => format!("{gva}: {} = {value} ({name})\n", Hex(bytes.to_vec())),
         None => {
             let value = number(bytes).map(|value| format!(" = {value}"));
-            format!("{gva}: {}{}\n", hex(bytes), value.unwrap_or_default())
+            format!("{gva}: {}{}\n", Hex(bytes.to_vec()), value.unwrap_or_default())
         }
     }
 }

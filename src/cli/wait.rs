@@ -1,11 +1,8 @@
 //! Waiting until a place may be written.
 
 use super::number;
-use crate::address::Gva;
-use crate::inject::InjectError;
-use crate::process;
-use crate::site::{Allow, Site, SiteError, Space};
-use crate::victim::VictimMemory;
+use crate::inject::{InjectError, SeriesError};
+use crate::site::SiteError;
 use clap::Args;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -34,29 +31,22 @@ impl WaitArgs {
         let limit = private.or(resident);
         limit.zip(self.started).is_some_and(|(limit, started)| started.elapsed() < limit)
     }
+}
 
-    fn any(self) -> bool {
-        self.wait_private.or(self.wait_resident).is_some()
+/// Makes the `attempt` until it does not fail for a page that may come, or waiting has no end.
+pub fn once_ready<T>(wait: WaitArgs, attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if refusal(&error).is_some_and(|error| wait.goes_on(error)) => sleep(PAUSE),
+            done => return done,
+        }
     }
 }
 
-/// Does `work` with `memory` once the `size` bytes at `gva` may be written, or waiting has no end.
-/// The victim's memory map changes meanwhile, so it is read anew each time.
-pub fn once_ready<T>(
-    wait: WaitArgs,
-    memory: &VictimMemory,
-    (gva, size, allow): (Gva, u64, Allow),
-    work: impl Fn(&VictimMemory) -> Result<T, InjectError>,
-) -> anyhow::Result<T> {
-    while wait.any() {
-        let now = VictimMemory::open(memory.guest, memory.task.clone())?;
-        match Site::locate(Space::Victim(&now), gva, size, allow) {
-            Err(error) if wait.goes_on(&error) => {
-                process::still_runs(memory.guest, &memory.task)?;
-                sleep(PAUSE);
-            }
-            _ => return Ok(work(&now)?),
-        }
+/// Why a place was refused, if that is what `error` is about.
+pub fn refusal(error: &anyhow::Error) -> Option<&SiteError> {
+    match error.downcast_ref() {
+        Some(SeriesError::Inject(InjectError::Site(error))) => Some(error),
+        _ => None,
     }
-    Ok(work(memory)?)
 }

@@ -1,7 +1,18 @@
 //! A value drawn uniformly from a range, as in the paper's experiment.
 
-use rand::{RngExt, SeedableRng};
+use super::{Fault, FaultError, Form, Model, Spec, bytes_of};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use std::fmt;
+use std::str::FromStr;
+
+pub(super) const RANDOM: Spec = Spec {
+    name: "random",
+    argument: Some("LOW..HIGH"),
+    about: "Draw the value uniformly from this range of whole numbers, both ends included",
+    example: "191 rtrans --random 1..100 --bytes 4",
+    parse: |text| Ok(Box::new(text.parse::<Bounds>()?)),
+};
 
 /// The lowest and the highest value, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,14 +23,45 @@ pub struct Bounds {
     pub high: i128,
 }
 
-/// The value that `seed` draws: the same on every machine and in every version.
-pub fn draw(bounds: Bounds, seed: u64) -> i128 {
-    ChaCha8Rng::seed_from_u64(seed).random_range(bounds.low..=bounds.high)
+impl FromStr for Bounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 1..100")?;
+        let (low, high) = (crate::scalar::whole(low)?, crate::scalar::whole(high)?);
+        if low > high {
+            return Err(format!("{low} is above {high}"));
+        }
+        Ok(Self { low, high })
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "random {}..{}", self.low, self.high)
+    }
+}
+
+impl Model for Bounds {
+    fn change(&self, form: Form, numbers: &mut ChaCha8Rng) -> Result<Fault, FaultError> {
+        // Both ends must fit, not just the value that happens to be drawn.
+        bytes_of(self.low, form)?;
+        bytes_of(self.high, form)?;
+        let value = numbers.random_range(self.low..=self.high);
+        Ok(Fault::set(bytes_of(value, form)?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::{Drawing, Seed};
+
+    fn draw(bounds: Bounds, seed: u64) -> i8 {
+        let mut numbers = Seed::first(seed).numbers(Drawing::Fault);
+        let fault = bounds.change(Form::bytes(1), &mut numbers).unwrap();
+        fault.apply(&[0])[0] as i8
+    }
 
     #[test]
     fn a_seed_always_draws_the_same() {
@@ -35,5 +77,13 @@ mod tests {
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn, [-1, 0, 1]);
+    }
+
+    #[test]
+    fn bounds() {
+        assert_eq!("-1..0x10".parse(), Ok(Bounds { low: -1, high: 16 }));
+        for bad in ["", "1", "1..", "..2", "2..1", "a..b"] {
+            assert!(bad.parse::<Bounds>().is_err(), "{bad}");
+        }
     }
 }

@@ -40,7 +40,7 @@ impl MappedDevice {
         Ok(Self { access, regions, mappings })
     }
 
-    fn word(&self, at: Gpa) -> Result<&AtomicU64, MemoryError> {
+    fn at(&self, at: Gpa) -> Result<&AtomicU64, MemoryError> {
         aligned(at)?;
         let (index, into) = self.regions.holding(at, WORD)?;
         Ok(word_at(&self.mappings[index], into))
@@ -58,7 +58,11 @@ impl GuestMemory for MappedDevice {
     }
 
     fn load(&self, at: Gpa) -> Result<u64, MemoryError> {
-        Ok(u64::from_le(self.word(at)?.load(Ordering::Acquire)))
+        Ok(u64::from_le(self.at(at)?.load(Ordering::Acquire)))
+    }
+
+    fn word(&self, at: Gpa) -> Option<&AtomicU64> {
+        self.at(at).ok()
     }
 
     fn compare_exchange(
@@ -67,7 +71,7 @@ impl GuestMemory for MappedDevice {
         current: u64,
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError> {
-        exchange(self.word(at)?, self.access, current, new)
+        exchange(self.at(at)?, self.access, current, new)
     }
 }
 

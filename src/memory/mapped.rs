@@ -66,7 +66,7 @@ impl MappedFile {
     }
 
     /// The word at `offset` of the file, which [`word_offset`] has checked.
-    fn word(&self, offset: u64) -> &AtomicU64 {
+    fn at(&self, offset: u64) -> &AtomicU64 {
         word_at(&self.mapping, offset)
     }
 }
@@ -189,7 +189,12 @@ impl GuestMemory for MappedFile {
 
     fn load(&self, at: Gpa) -> Result<u64, MemoryError> {
         let offset = word_offset(&self.regions, at)?;
-        Ok(if self.is_data(offset) { self.word(offset).load(Ordering::Acquire).to_le() } else { 0 })
+        Ok(if self.is_data(offset) { self.at(offset).load(Ordering::Acquire).to_le() } else { 0 })
+    }
+
+    fn word(&self, at: Gpa) -> Option<&AtomicU64> {
+        let offset = word_offset(&self.regions, at).ok()?;
+        self.is_data(offset).then(|| self.at(offset))
     }
 
     fn compare_exchange(
@@ -198,7 +203,7 @@ impl GuestMemory for MappedFile {
         current: u64,
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError> {
-        exchange(self.word(word_offset(&self.regions, at)?), self.access, current, new)
+        exchange(self.at(word_offset(&self.regions, at)?), self.access, current, new)
     }
 
     fn backed(&self) -> Vec<Range<Gpa>> {

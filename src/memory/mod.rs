@@ -26,6 +26,7 @@ pub use source::RamSource;
 use crate::address::Gpa;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 
 /// Bytes in the unit that is loaded and exchanged at once.
 pub const WORD: u64 = 8;
@@ -172,6 +173,12 @@ pub trait GuestMemory: Sync {
         current: u64,
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError>;
+
+    /// The aligned word at `at` itself, where RAM is mapped and the word is backed: for who looks at
+    /// it millions of times a second. It is as the guest has it: little-endian.
+    fn word(&self, _at: Gpa) -> Option<&AtomicU64> {
+        None
+    }
 
     /// Whether the word at `at` is really loaded and exchanged at one instant. Where RAM is another
     /// process's own memory, it is not.

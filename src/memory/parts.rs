@@ -4,6 +4,7 @@ use super::region::joined;
 use super::{GuestMemory, MemoryError, RamSource, RegionMap, WORD};
 use crate::address::Gpa;
 use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 
 /// Maps `regions` of `sources`, which their numbers count.
 pub fn map(sources: &[RamSource], regions: RegionMap) -> Result<Box<dyn GuestMemory>, MemoryError> {
@@ -69,6 +70,10 @@ impl GuestMemory for Parts {
         new: u64,
     ) -> Result<Result<(), u64>, MemoryError> {
         self.holding(at)?.0.compare_exchange(at, current, new)
+    }
+
+    fn word(&self, at: Gpa) -> Option<&AtomicU64> {
+        self.holding(at).ok()?.0.word(at)
     }
 
     fn atomic(&self, at: Gpa) -> bool {

@@ -1,7 +1,7 @@
 //! From what a user types to a place in the guest's kernel, by the grammar of all targets. What is
 //! typed with a path needs the kernel's own types.
 
-use super::target::{address, cast};
+use super::target::{address, cast, follow};
 use super::{Place, TargetError};
 use crate::address::Gva;
 use crate::guest::Guest;
@@ -10,6 +10,7 @@ use crate::process::{ProcessTree, tasks};
 use crate::symbols::{Place as SymbolPlace, SymbolError, nearest_names};
 use crate::types::{Expression, Root, Start, Typed};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// What the kernel's own types do not tell: they have no variables but those of each CPU. These are
 /// the structures that are there for whoever runs first, or for all (include/linux/).
@@ -108,22 +109,21 @@ fn along(guest: &Guest, text: &str, way: &Expression, root: Known) -> Result<Pla
     let types = guest.kernel().types(guest.memory());
     let types = if way.is_typed() { Some(types?) } else { types.ok() };
     let Some(types) = types else { return Place::untyped(root.gva).moved(text, way.offset) };
-    let id = match (&way.cast, root.type_name) {
-        (Some(_), _) => cast(&*types, way)?,
-        (None, Some(name)) => types.named(name)?,
+    let own = |name| Ok::<_, TargetError>(types.named(name)?);
+    let typed = match (cast(way, || Ok(Rc::clone(&types)))?, root.type_name) {
+        (Some(typed), _) => Some(typed),
+        (None, Some(name)) => own(name)?.map(|id| Typed { types: types.clone(), id }),
         (None, None) => None,
     };
-    let Some(id) = id else {
+    let Some(typed) = typed else {
         return match way.is_typed() {
             true => Err(TargetError::Untyped(root.gva)),
             false => Place::untyped(root.gva).moved(text, way.offset),
         };
     };
-    let read = |gva| guest.kernel_memory().read_u64(gva).ok();
     let start = match root.pointer && way.is_typed() {
-        true => Start::Pointer(root.gva, id),
-        false => Start::Object(root.gva, id),
+        true => Start::Pointer(root.gva, typed.id),
+        false => Start::Object(root.gva, typed.id),
     };
-    let (gva, id) = way.follow(&*types, start, &read)?;
-    Place::of_type(gva, Typed { types, id })?.moved(text, way.offset)
+    follow(&guest.kernel_memory(), way, &typed, start)?.moved(text, way.offset)
 }

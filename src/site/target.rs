@@ -3,11 +3,14 @@
 
 use super::Region;
 use crate::address::Gva;
+use crate::arch::VirtualMemory;
 use crate::kernel::KernelError;
 use crate::process::ProcessError;
 use crate::symbols::SymbolError;
-use crate::types::{Expression, PathError, Root, Start, TypeId, Typed, Types, TypesError};
+use crate::types::{Expression, PathError, Root, Start, TypeId, Typed, Types, TypesError, plain};
 use crate::victim::{self, Victim, VictimError};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// What stands before a region's name, where a symbol has the same.
 const REGION: &str = "region:";
@@ -87,6 +90,8 @@ pub struct Place {
     pub size: u64,
     /// Whether it starts in the program, not in a library.
     pub of_program: bool,
+    /// The pointers that led there: where each lies, and what it held.
+    pub pointers: Vec<(Gva, u64)>,
     kind: Kind,
 }
 
@@ -173,7 +178,7 @@ fn region(victim: &Victim, text: &str) -> Result<Option<Region>, TargetError> {
 impl Place {
     /// A place of which nothing but the address is known.
     pub(super) fn untyped(gva: Gva) -> Self {
-        Self { gva, size: 0, of_program: true, kind: Kind::Untyped }
+        Self { gva, size: 0, of_program: true, pointers: Vec::new(), kind: Kind::Untyped }
     }
 
     /// A place whose type is known.
@@ -197,9 +202,8 @@ impl Place {
         if !way.is_typed() {
             return place.moved(text, way.offset);
         }
-        let types = victim.types_of(None)?;
-        let Some(id) = cast(&*types, way)? else { return Err(TargetError::Untyped(gva)) };
-        place.along(victim, text, way, Typed { types, id })
+        let typed = cast(way, || Ok(victim.types_of(None)?))?;
+        place.along(victim, text, way, typed.ok_or(TargetError::Untyped(gva))?)
     }
 
     fn of_symbol(
@@ -209,17 +213,13 @@ impl Place {
         symbol: victim::Place,
     ) -> Result<Self, TargetError> {
         let victim::Place { gva, size, of_program, .. } = symbol;
-        let place = Self { gva, size, of_program, kind: Kind::Untyped };
+        let place = Self { size, of_program, ..Self::untyped(gva) };
         if !way.is_typed() {
             return Self { kind: Kind::Symbol(symbol), ..place }.moved(text, way.offset);
         }
-        let typed = match way.cast {
+        let typed = match cast(way, || Ok(victim.types_of(Some(&symbol))?))? {
             None => victim.type_of(&symbol)?,
-            Some(_) => {
-                let types = victim.types_of(Some(&symbol))?;
-                let id = cast(&*types, way)?.ok_or(TargetError::Untyped(gva))?;
-                Typed { types, id }
-            }
+            Some(typed) => typed,
         };
         place.along(victim, text, way, typed)
     }
@@ -233,12 +233,8 @@ impl Place {
         typed: Typed,
     ) -> Result<Self, TargetError> {
         let start = Start::Object(self.gva, typed.id);
-        let read = |gva| victim.memory.view().read_u64(gva).ok();
-        let (gva, id) = way.follow(&*typed.types, start, &read)?;
-        let typed = Typed { id, ..typed };
-        let size = typed.size()?.unwrap_or(0);
-        let found = Self { gva, size, kind: Kind::Typed(typed), ..self };
-        found.moved(text, way.offset)
+        let found = follow(victim.memory.view(), way, &typed, start)?;
+        Self { of_program: self.of_program, ..found }.moved(text, way.offset)
     }
 
     /// `offset` bytes on, where nothing tells of a type any more.
@@ -263,10 +259,38 @@ impl Place {
     }
 }
 
+/// Where `way` leads from `start`, which is `typed`, in what `view` shows.
+pub(super) fn follow(
+    view: &VirtualMemory,
+    way: &Expression,
+    typed: &Typed,
+    start: Start,
+) -> Result<Place, TargetError> {
+    let pointers = RefCell::new(Vec::new());
+    let read = |gva| {
+        let to = view.read_u64(gva).ok()?;
+        pointers.borrow_mut().push((gva, to));
+        Some(to)
+    };
+    let (gva, id) = way.follow(&*typed.types, start, &read)?;
+    let place = Place::of_type(gva, Typed { types: Rc::clone(&typed.types), id })?;
+    Ok(Place { pointers: pointers.into_inner(), ..place })
+}
+
 /// The type that `way` says its root has.
-pub(super) fn cast(types: &dyn Types, way: &Expression) -> Result<Option<TypeId>, TargetError> {
+pub(super) fn cast(
+    way: &Expression,
+    types: impl FnOnce() -> Result<Rc<dyn Types>, TargetError>,
+) -> Result<Option<Typed>, TargetError> {
     let Some(cast) = &way.cast else { return Ok(None) };
+    let pointers = |id| (0..cast.pointers).fold(id, |id: TypeId, _| id.pointer());
+    // These names need nothing that tells them.
+    if let Ok(scalar) = cast.name.parse() {
+        let Typed { types, id } = plain(scalar);
+        return Ok(Some(Typed { types, id: pointers(id) }));
+    }
+    let types = types()?;
     let found = types.named(cast.name)?;
     let id = found.ok_or_else(|| TargetError::NoType(cast.name.to_owned()))?;
-    Ok(Some((0..cast.pointers).fold(id, |id, _| id.pointer())))
+    Ok(Some(Typed { types, id: pointers(id) }))
 }

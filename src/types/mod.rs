@@ -8,6 +8,7 @@ mod dwarf;
 mod file;
 mod model;
 mod path;
+mod plain;
 mod profile;
 mod value;
 
@@ -16,6 +17,7 @@ pub use dwarf::Dwarf;
 pub use file::{TypesFileError, open};
 pub use model::{Bits, Field, POINTER, Shape, TypeId, Typed, Types};
 pub use path::{Cast, Expression, PathError, Root, Start};
+pub use plain::plain;
 pub use profile::{Profile, Recorder};
 pub use value::{Value, ValueError, bytes_of, value_of};
 

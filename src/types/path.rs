@@ -8,9 +8,9 @@
 //! dots, brackets and arrows too, so a text can be taken apart in several ways: which one is meant,
 //! the program's symbols decide.
 
-use super::value::whole;
 use super::{Field, Shape, TypeId, Types, TypesError};
 use crate::address::Gva;
+use crate::scalar::whole;
 use crate::symbols::{nearest, nearest_names};
 
 /// Longer texts are no paths.
@@ -183,7 +183,7 @@ fn identifier(text: &str) -> Option<(&str, &str)> {
 
 /// A whole number of 64 bits, decimal or 0x, which may be negative.
 fn integer(text: &str) -> Option<i64> {
-    i64::try_from(whole(text)?).ok()
+    i64::try_from(whole(text).ok()?).ok()
 }
 
 /// Something typed that a path starts at.

@@ -1,6 +1,7 @@
 //! Values: bytes read by their type, for people and for programs, and text written as bytes.
 
 use super::{Bits, Field, POINTER, Shape, TypeId, Types, TypesError};
+use crate::scalar::whole;
 use serde_json::{Map, Number, Value as Json};
 use std::fmt;
 
@@ -325,7 +326,7 @@ impl Text<'_> {
     }
 
     fn whole(&self) -> Result<i128, ValueError> {
-        whole(self.text).ok_or_else(|| self.wrong("a whole number, decimal or 0x"))
+        whole(self.text).map_err(|_| self.wrong("a whole number, decimal or 0x"))
     }
 
     fn bool(&self) -> Result<i128, ValueError> {
@@ -339,7 +340,7 @@ impl Text<'_> {
     /// A letter of `size` bytes. Beyond ASCII, a single byte is a part of a letter.
     fn letter(&self, size: u64) -> Result<i128, ValueError> {
         let letter = letter(self.text).filter(|own| size > 1 || own.is_ascii());
-        let value = letter.map(|own| i128::from(u32::from(own))).or_else(|| whole(self.text));
+        let value = letter.map(|own| i128::from(u32::from(own))).or_else(|| whole(self.text).ok());
         value.ok_or_else(|| self.wrong("a letter, as 'a', or a number"))
     }
 
@@ -347,7 +348,7 @@ impl Text<'_> {
     fn enumerator(&self, all: &[(String, i128)]) -> Result<i128, ValueError> {
         let named = all.iter().find(|(own, _)| own == self.text).map(|(_, value)| *value);
         let names = || all.iter().take(SHOWN).map(|(own, _)| own.as_str()).collect::<Vec<_>>();
-        named.or_else(|| whole(self.text)).ok_or_else(|| self.wrong(&names().join(", ")))
+        named.or_else(|| whole(self.text).ok()).ok_or_else(|| self.wrong(&names().join(", ")))
     }
 
     /// A number that stays finite, unless the text says otherwise.
@@ -371,14 +372,6 @@ impl Text<'_> {
         }
         Ok(value.to_le_bytes()[..size as usize].to_vec())
     }
-}
-
-/// A whole number, decimal or 0x, with an optional sign.
-pub(super) fn whole(text: &str) -> Option<i128> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
-    let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |digits| (digits, 16));
-    let signed = digits.starts_with(['-', '+']);
-    i128::from_str_radix(digits, radix).ok().filter(|_| !signed)?.checked_mul(sign)
 }
 
 fn letter(text: &str) -> Option<char> {

@@ -12,7 +12,7 @@ mod vm;
 pub use host::{HostProcess, cpu_model as host_cpu_model, uptime as host_uptime};
 pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
-pub use pause::{GUARD, Pause, Paused, Stopped, guard};
+pub use pause::{GUARD, Paused, Pauser, Stopped, guard};
 pub use placing::VmSource;
 pub use qemu::resume;
 pub use running::{VmTarget, find, of_file, only, running};

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The word by which a program is told to be the guard ([`guard`]) of the socket named next.
 pub const GUARD: &str = "resume-guard";
@@ -17,13 +18,11 @@ pub const GUARD: &str = "resume-guard";
 const STOPPING: u8 = b's';
 const RUNNING: u8 = b'r';
 
-/// How a VM is stopped for a moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Pause<'a> {
-    /// The VM.
-    pub vm: &'a dyn Vm,
-    /// The program that guards it, called with [`GUARD`]; none where nobody does.
-    pub guard: Option<&'a Path>,
+/// What stops a VM for a moment, as often as it is asked to. All that takes time is made ready
+/// before.
+pub struct Pauser {
+    vm: Arc<dyn Vm>,
+    guard: Option<Mutex<Guard>>,
 }
 
 /// A VM's processors, stopped by us.
@@ -33,24 +32,32 @@ pub trait Stopped: fmt::Debug {
 }
 
 /// A VM that stands still as long as this lives.
-pub struct Paused {
+pub struct Paused<'p> {
     stopped: Option<Box<dyn Stopped>>,
-    guard: Option<Guard>,
+    guard: Option<&'p Mutex<Guard>>,
 }
 
-impl Pause<'_> {
-    /// Stops the VM; one that stands still already is left so afterwards too.
-    pub fn begin(self) -> Result<Paused, VmError> {
-        let pid = self.vm.process().pid;
-        let socket = self.vm.socket().ok_or(VmError::NoSocket(pid))?;
-        let start = |program| Guard::start(program, socket);
-        let guard = self.guard.map(start).transpose();
+impl Pauser {
+    /// One for `vm`; `program`, called with [`GUARD`], is to guard it, if anything is.
+    pub fn new(vm: Arc<dyn Vm>, program: Option<&Path>) -> Result<Self, VmError> {
+        let pid = vm.process().pid;
+        let socket = vm.socket().ok_or(VmError::NoSocket(pid))?;
+        let guard = program.map(|program| Guard::start(program, socket)).transpose();
         let guard = guard.map_err(|source| VmError::NoGuard { pid, source })?;
+        Ok(Self { vm, guard: guard.map(Mutex::new) })
+    }
+
+    /// Stops the VM; one that stands still already is left so afterwards too.
+    pub fn pause(&self) -> Result<Paused<'_>, VmError> {
+        let guard = self.guard.as_ref();
+        let told = guard.map_or(Ok(()), |guard| Guard::tell(guard, STOPPING));
+        let pid = self.vm.process().pid;
+        told.map_err(|source| VmError::NoGuard { pid, source })?;
         Ok(Paused { stopped: self.vm.stop()?, guard })
     }
 }
 
-impl Paused {
+impl Paused<'_> {
     /// Lets it run on.
     pub fn resume(mut self) -> Result<(), VmError> {
         self.start()
@@ -58,15 +65,15 @@ impl Paused {
 
     fn start(&mut self) -> Result<(), VmError> {
         self.stopped.take().map_or(Ok(()), |mut stopped| stopped.start())?;
-        // From here on the guard has nothing to do.
+        // From here on the guard has nothing to do; one that is gone needs no word.
         if let Some(guard) = self.guard.take() {
-            guard.dismiss();
+            let _ = Guard::tell(guard, RUNNING);
         }
         Ok(())
     }
 }
 
-impl Drop for Paused {
+impl Drop for Paused<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.start() {
             log::error!("the VM may stand still: {error}");
@@ -81,16 +88,19 @@ impl Guard {
         let mut command = Command::new(program);
         command.arg(GUARD).arg(socket).stdin(Stdio::piped()).stdout(Stdio::null());
         // What is typed to end us must not end it.
-        let mut child = command.stderr(Stdio::null()).process_group(0).spawn()?;
-        child.stdin.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[STOPPING]))?;
-        Ok(Self(child))
+        Ok(Self(command.stderr(Stdio::null()).process_group(0).spawn()?))
     }
 
-    fn dismiss(mut self) {
-        if let Some(mut pipe) = self.0.stdin.take() {
-            // One that is gone already needs no word.
-            let _ = pipe.write_all(&[RUNNING]);
-        }
+    fn tell(guard: &Mutex<Self>, word: u8) -> std::io::Result<()> {
+        let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.0.stdin.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[word]))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // The end of the pipe: what it was told last counts.
+        drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
 }
@@ -102,7 +112,7 @@ pub fn guard(told: &mut dyn Read, vm: impl Fn() -> Result<(), VmError>) -> Resul
     let mut words = Vec::new();
     let whole = told.read_to_end(&mut words);
     match words.last() {
-        Some(&RUNNING) if whole.is_ok() => Ok(()),
+        None | Some(&RUNNING) if whole.is_ok() => Ok(()),
         _ => vm(),
     }
 }

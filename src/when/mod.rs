@@ -1,8 +1,14 @@
 //! Schedules and triggers: when an injection is due.
 //!
-//! A schedule tells it by the clock, a condition by the victim's own variables. Neither looks at a
-//! guest or waits.
+//! A schedule tells it by the clock; a trigger looks at the victim's own variables until a condition
+//! over them holds, or one of them changes.
 
-pub mod condition;
+mod condition;
 mod grammar;
-pub mod schedule;
+mod pace;
+mod schedule;
+mod trigger;
+
+pub use condition::{Condition, ConditionError, Distance};
+pub use schedule::{Schedule, ScheduleError};
+pub use trigger::{Event, Find, Fired, Seen, Trigger, TriggerError, Waited, scalar};

@@ -65,19 +65,21 @@ fn seen(guest: &mut LabGuest, pid: &Value, gva: &str) -> String {
 /// Writes a byte at `gva` of the process `pid`, through the library.
 fn inject_byte(guest: &Guest, pid: i32, gva: u64, byte: u8) -> Result<Receipt, InjectError> {
     let task = tasks(guest).unwrap().into_iter().find(|task| task.pid == pid).unwrap();
+    let memory = VictimMemory::open(guest, task).unwrap();
     let order = Injection {
+        space: Space::Victim(&memory),
         pid,
         symbol: "value",
         offset: 0,
         gva: Gva(gva),
-        fault: Fault::Set(vec![byte]),
+        model: "set".to_owned(),
+        fault: Fault::set(vec![byte]),
         seed: None,
+        number: None,
         drawn: None,
         allow: Allow::Own,
-        pause: None,
-        dry_run: false,
     };
-    inject(Space::Victim(&VictimMemory::open(guest, task).unwrap()), &order)
+    Ok(inject(&[order], None)?.remove(0))
 }
 
 /// The same by the list of a Palacios host, which names the VM by a device without RAM.

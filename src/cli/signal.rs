@@ -1,0 +1,24 @@
+//! Being told to stop: what takes its time ends cleanly then.
+
+use anyhow::Context;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static CAUGHT: AtomicBool = AtomicBool::new(false);
+
+/// From now on, Ctrl-C and what else ends programs is a word, not the end. A second time, it is.
+pub fn catch() -> anyhow::Result<()> {
+    let handler = || {
+        if CAUGHT.swap(true, Ordering::Relaxed) {
+            std::process::exit(STOPPED);
+        }
+    };
+    ctrlc::set_handler(handler).context("cannot catch signals")
+}
+
+/// Whether that has been said.
+pub fn caught() -> bool {
+    CAUGHT.load(Ordering::Relaxed)
+}
+
+/// As a shell has it for what was interrupted.
+const STOPPED: i32 = 130;
