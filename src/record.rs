@@ -9,6 +9,7 @@ use crate::guest::Guest;
 use crate::inject::{Hex, Prey, Receipt};
 use crate::process::cpu_time;
 use crate::site::Space;
+use crate::when::{ConditionError, Event};
 use rand_chacha::ChaCha8Rng;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::Errno;
@@ -269,6 +270,16 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, RecordError> {
 }
 
 impl Entry {
+    /// Whether it is of the kernel itself.
+    pub fn of_kernel(&self) -> bool {
+        self.victim_pid == 0
+    }
+
+    /// What it waited for, if anything.
+    pub fn event(&self) -> Result<Option<Event>, ConditionError> {
+        self.trigger.as_ref().map(|trigger| trigger.when.parse()).transpose()
+    }
+
     fn check(&self) -> Result<(), String> {
         let lengths = [&self.before, &self.after, &self.keep, &self.toggle].map(|hex| hex.0.len());
         if self.vmfi_log != FORMAT {

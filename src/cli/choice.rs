@@ -48,6 +48,12 @@ impl Found<'_> {
 }
 
 impl Choice {
+    /// The process `pid` itself.
+    pub fn direct(pid: i32) -> Self {
+        let wrapper_name = String::new();
+        Self { pid, wrapper_name, child: None, preferred: None, direct: true }
+    }
+
     /// Finds the victim that has `target` in `files`, proves its program, and has `work` done with
     /// it.
     pub fn with_victim<T>(
@@ -85,7 +91,8 @@ impl Choice {
         work: impl Fn(&VictimMemory) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         self.looking_again(guest, |candidates| {
-            let Some(only) = candidates.only() else {
+            let preferred = |one: &&Candidate| Some(one.task.pid) == self.preferred;
+            let Some(only) = candidates.only().or(candidates.all.iter().find(preferred)) else {
                 let children = candidates.all.iter().map(|one| named(&one.task)).collect();
                 return Err(ProcessError::Which { pid: self.pid, children }.into());
             };

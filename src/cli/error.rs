@@ -14,7 +14,7 @@ pub struct NoWrapper(pub String);
 
 /// What was waited for did not come.
 #[derive(Debug, thiserror::Error)]
-#[error("the trigger never fired: '{event}' was not seen before {why}; nothing was written")]
+#[error("the trigger never fired: '{event}' was not seen, and {why}; nothing was written")]
 pub struct NeverFired {
     /// What was waited for.
     pub event: String,
@@ -26,6 +26,16 @@ pub struct NeverFired {
 #[derive(Debug, thiserror::Error)]
 #[error("no injection was due before {0}; nothing was written")]
 pub struct NeverDue(pub String);
+
+/// Some of what a log tells of was left as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{left} of {all} injections were left as they are: what they wrote is not there any more")]
+pub struct NotUndone {
+    /// How many.
+    pub left: usize,
+    /// Of how many.
+    pub all: usize,
+}
 
 /// No RAM source was named.
 #[derive(Debug, thiserror::Error)]

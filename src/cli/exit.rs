@@ -1,6 +1,6 @@
 //! Exit codes, and the one line on standard error that goes with each.
 
-use super::error::{NeverDue, NeverFired, NoMemory, NoVm, NoWrapper, UsageError};
+use super::error::{NeverDue, NeverFired, NoMemory, NoVm, NoWrapper, NotUndone, UsageError};
 use super::wait::refusal;
 use crate::guest::GuestError;
 use crate::inject::{InjectError, OrderError, SeriesError};
@@ -12,7 +12,7 @@ use crate::symbols::SymbolError;
 use crate::types::ValueError;
 use crate::victim::VictimError;
 use crate::vmm::{PalaciosError, VmError};
-use crate::when::{ScheduleError, TriggerError};
+use crate::when::{ConditionError, ScheduleError, TriggerError};
 use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -96,10 +96,12 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<UsageError>() || cause.is::<ScheduleError>() {
+    if cause.is::<UsageError>() || is_of_moments(cause) {
         Some(USAGE)
     } else if cause.is::<NeverFired>() || cause.is::<NeverDue>() {
         Some(NEVER)
+    } else if cause.is::<NotUndone>() {
+        Some(CHANGED)
     } else if cause.is::<NoWrapper>() {
         Some(PROCESS)
     } else if let Some(error) = cause.downcast_ref() {
@@ -137,6 +139,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     } else {
         None
     }
+}
+
+fn is_of_moments(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<ScheduleError>() || cause.is::<ConditionError>()
 }
 
 fn guest(error: &GuestError) -> u8 {

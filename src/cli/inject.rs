@@ -15,6 +15,7 @@ use super::guest_args::GuestArgs;
 use super::injecting::{Call, inject_into, inject_into_kernel};
 use super::moment_args::{AfterArgs, MomentArgs};
 use super::number;
+use super::output::Receipts;
 use super::victim_args::{self as words, VictimArgs};
 use super::wait::WaitArgs;
 use crate::inject::{Order, What};
@@ -23,6 +24,7 @@ use crate::record::Log;
 use crate::scalar::Scalar;
 use crate::site::Allow;
 use clap::Args;
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 /// Many readers of JSON keep numbers as doubles, which hold integers of 53 bits.
@@ -75,7 +77,7 @@ pub struct InjectArgs {
     #[arg(long)]
     pause: bool,
     /// Append a line to this file for each injection; 'vmfi help record' says what is in it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     log: Option<PathBuf>,
     /// All but the write: RAM is not even mapped writable
     #[arg(long)]
@@ -87,16 +89,22 @@ pub struct InjectArgs {
 
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {
     // What can be told without the guest comes first.
-    let call = call(args, json)?;
+    let call = call(args)?;
     let choice = args.victim.choice(guest_args)?;
+    let log = args.log.as_deref().map(Log::open).transpose()?;
+    let call = Call { log: log.as_ref(), ..call };
     let guest = guest_args.open(if args.dry_run { Access::Read } else { Access::Write })?;
-    match choice {
-        Some(choice) => inject_into(&guest, &choice, &args.victim.files()?, &call),
-        None => inject_into_kernel(&guest, &call),
-    }
+    let receipts = RefCell::new(Receipts::new(json, call.several, call.timed));
+    let done = match choice {
+        Some(choice) => inject_into(&guest, &choice, &args.victim.files()?, &call, &receipts),
+        None => inject_into_kernel(&guest, &call, &receipts),
+    };
+    // What was made is told, whatever became of the next.
+    receipts.into_inner().end()?;
+    done
 }
 
-fn call(args: &InjectArgs, json: bool) -> anyhow::Result<Call<'_>> {
+fn call(args: &InjectArgs) -> anyhow::Result<Call<'_>> {
     let orders = orders(args)?;
     let region = |order: &Order| order.draws() && !args.victim.kernel;
     let draws = orders.iter().any(region) || args.fault.draws() || args.moment.draws();
@@ -104,13 +112,6 @@ fn call(args: &InjectArgs, json: bool) -> anyhow::Result<Call<'_>> {
         let what = "--seed draws nothing here: give --random, --flip or another fault that draws, or a region to draw the place from";
         return Err(UsageError(what.to_owned()).into());
     }
-    let log = match &args.log {
-        Some(_) if args.dry_run => {
-            let what = "--dry-run makes no injection that --log could record";
-            return Err(UsageError(what.to_owned()).into());
-        }
-        log => log.as_deref().map(Log::open).transpose()?,
-    };
     Ok(Call {
         several: args.moment.several() || orders.len() > 1 || args.all_children,
         orders,
@@ -123,8 +124,7 @@ fn call(args: &InjectArgs, json: bool) -> anyhow::Result<Call<'_>> {
         wait: args.wait,
         pause: args.pause,
         dry_run: args.dry_run,
-        log,
-        json,
+        log: None,
     })
 }
 

@@ -50,14 +50,12 @@ pub struct Call<'a> {
     /// All but the write.
     pub dry_run: bool,
     /// Where injections are recorded.
-    pub log: Option<Log>,
-    /// Whether receipts are for programs.
-    pub json: bool,
+    pub log: Option<&'a Log>,
 }
 
 impl<'a> Call<'a> {
     /// Does this `order` once.
-    pub fn once(order: Order<'a>, dry_run: bool, json: bool) -> Self {
+    pub fn once(order: Order<'a>, dry_run: bool) -> Self {
         Self {
             orders: vec![order],
             seed: 0,
@@ -71,7 +69,6 @@ impl<'a> Call<'a> {
             pause: false,
             dry_run,
             log: None,
-            json,
         }
     }
 
@@ -91,8 +88,9 @@ pub fn inject_into(
     choice: &Choice,
     files: &Files,
     call: &Call,
+    receipts: &RefCell<Receipts>,
 ) -> anyhow::Result<()> {
-    let session = Session::new(guest, call)?;
+    let session = Session::new(guest, call, receipts)?;
     let done = match call.symbol() {
         None => choice.with_memory(guest, |memory| {
             let aims = call.orders.iter().filter_map(|order| order.without_symbols()).collect();
@@ -111,8 +109,12 @@ pub fn inject_into(
 }
 
 /// The same of the kernel itself.
-pub fn inject_into_kernel(guest: &Guest, call: &Call) -> anyhow::Result<()> {
-    let session = Session::new(guest, call)?;
+pub fn inject_into_kernel(
+    guest: &Guest,
+    call: &Call,
+    receipts: &RefCell<Receipts>,
+) -> anyhow::Result<()> {
+    let session = Session::new(guest, call, receipts)?;
     let aims = call.orders.iter().map(|order| order.in_kernel(guest)).collect::<Result<_, _>>()?;
     let prey = Prey { space: Space::Kernel(guest), victim: None, aims };
     let done = session.run(0, vec![prey])?;
@@ -190,11 +192,15 @@ struct Session<'s> {
     started: Instant,
     pauser: Option<Pauser>,
     recorder: Option<Recorder<'s>>,
-    receipts: RefCell<Receipts>,
+    receipts: &'s RefCell<Receipts>,
 }
 
 impl<'s> Session<'s> {
-    fn new(guest: &'s Guest, call: &'s Call) -> anyhow::Result<Self> {
+    fn new(
+        guest: &'s Guest,
+        call: &'s Call,
+        receipts: &'s RefCell<Receipts>,
+    ) -> anyhow::Result<Self> {
         if call.timed || !matches!(call.then, Then::Leave) {
             signal::catch()?;
         }
@@ -203,8 +209,8 @@ impl<'s> Session<'s> {
             call,
             started: Instant::now(),
             pauser: pauser(guest, call)?,
-            recorder: call.log.as_ref().map(|log| Recorder::new(log, guest)),
-            receipts: RefCell::new(Receipts::new(call.json, call.several, call.timed)),
+            recorder: call.log.map(|log| Recorder::new(log, guest)),
+            receipts,
         })
     }
 
@@ -288,6 +294,7 @@ impl<'s> Session<'s> {
             return Came::Never(why);
         }
         let Moments::Trigger { trigger, left, .. } = moments else { return Came::Now(None) };
+        series.warm_up();
         match trigger.wait(until, &signal::caught) {
             Waited::Fired(fired) => {
                 *left -= 1;
@@ -356,7 +363,7 @@ impl<'s> Session<'s> {
 
     /// Says how it ended.
     fn end(self, outcome: Outcome) -> anyhow::Result<()> {
-        let made = self.receipts.into_inner().end()?;
+        let made = self.receipts.borrow().count();
         self.recorder.map_or(Ok(()), Recorder::end)?;
         match outcome {
             Outcome::Failed(error) => Err(error),

@@ -15,6 +15,7 @@ use super::error::UsageError;
 use super::injecting::{Call, inject_into};
 use super::list::{self, ListArgs};
 use super::number;
+use super::output::Receipts;
 use super::{CommandLine, GuestArgs, OutputArgs};
 use crate::guest::Guest;
 use crate::inject::{Order, What};
@@ -23,6 +24,7 @@ use crate::process::{ProcessError, ProcessTree, tasks};
 use crate::site::Allow;
 use crate::victim::{Files, Victim, VictimMemory, told_child};
 use clap::{Args, Parser};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// Lists the wrappers in a guest, or injects a fault into a wrapper's child
@@ -167,8 +169,9 @@ fn run(
         preferred: told(&guest, args, &guest_args.wrapper_name)?,
         direct: false,
     };
-    let call = Call::once(order, more.dry_run, json);
-    inject_into(&guest, &choice, &Files::of_map(args.victim_map)?, &call)
+    let (call, files) = (Call::once(order, more.dry_run), Files::of_map(args.victim_map)?);
+    let receipts = RefCell::new(Receipts::new(json, false, false));
+    inject_into(&guest, &choice, &files, &call, &receipts)
 }
 
 /// The child that the wrapper tells of, where it tells.

@@ -21,11 +21,13 @@ mod output;
 mod probe;
 mod profile;
 mod read;
+mod replay;
 mod shell;
 mod signal;
 mod steps;
 mod symbols;
 mod targets;
+mod undo;
 mod victim_args;
 mod wait;
 
@@ -67,6 +69,8 @@ struct OutputArgs {
 enum Command {
     List(list::ListArgs),
     Inject(Box<inject::InjectArgs>),
+    Replay(replay::ReplayArgs),
+    Undo(undo::UndoArgs),
     Read(read::ReadArgs),
     Explain(explain::ExplainArgs),
     Symbols(symbols::SymbolsArgs),
@@ -170,6 +174,8 @@ impl CommandLine for Cli {
         match &self.command {
             Command::List(args) => list::run(args, guest, json),
             Command::Inject(args) => inject::run(args, guest, json),
+            Command::Replay(args) => replay::run(args, guest, json),
+            Command::Undo(args) => undo::run(args, guest, json),
             Command::Read(args) => read::run(args, guest, json),
             Command::Explain(args) => explain::run(args, guest, json),
             Command::Symbols(args) => symbols::run(args, guest, json),

@@ -86,15 +86,20 @@ impl Receipts {
         }
     }
 
-    /// There are no more; tells how many there were.
-    pub fn end(self) -> anyhow::Result<usize> {
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// There are no more.
+    pub fn end(self) -> anyhow::Result<()> {
         if let Some(progress) = &self.progress {
             progress.finish_and_clear();
         }
         if self.json && self.several && self.count > 0 {
             text("\n]\n")?;
         }
-        Ok(self.count)
+        Ok(())
     }
 }
 

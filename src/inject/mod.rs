@@ -173,6 +173,27 @@ pub fn inject(
     done
 }
 
+/// What came of putting back what was there before an injection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// It is there again.
+    Restored,
+    /// What was written is there no more, but this.
+    Changed(Hex),
+}
+
+/// Puts back what was there `before`, if what was written is still at the place of `order`.
+pub fn undo(order: &Injection, before: &Hex, after: &Hex) -> Result<Undone, InjectError> {
+    let aim = (order, order.locate(order.allow)?);
+    revalidate(&aim)?;
+    let found = read(order.memory(), &aim.1)?;
+    let done = Exchanged { before: before.0.clone(), after: after.0.clone() };
+    if found == after.0 && restore(order.memory(), &aim.1, &done) {
+        return Ok(Undone::Restored);
+    }
+    Ok(Undone::Changed(Hex(read(order.memory(), &aim.1)?)))
+}
+
 /// An injection, and where it goes.
 type Located<'i, 'a> = (&'i Injection<'a>, Site);
 

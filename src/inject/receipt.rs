@@ -5,8 +5,7 @@ use super::exchange::{Exchanged, words};
 use super::fate::{Fate, Hold};
 use crate::fault::Fault;
 use crate::site::{Region, Site, Verdict};
-use crate::when::Fired;
-use rustix::time::{ClockId, clock_gettime};
+use crate::when::{Fired, monotonic_ns};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
@@ -144,9 +143,7 @@ pub struct Moment {
 impl Moment {
     /// This one.
     pub fn now() -> Self {
-        let now = clock_gettime(ClockId::Monotonic);
-        let monotonic_ns = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
-        Self { time: jiff::Timestamp::now(), monotonic_ns }
+        Self { time: jiff::Timestamp::now(), monotonic_ns: monotonic_ns() }
     }
 }
 

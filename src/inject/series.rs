@@ -10,7 +10,7 @@ use crate::site::{Allow, Space, Target, TargetError};
 use crate::victim::{Victim, VictimError, VictimMemory};
 use crate::vmm::Pauser;
 use crate::when::{Fired, Trigger};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is injected into: a victim or the kernel, and the places there.
 pub struct Prey<'p> {
@@ -100,13 +100,26 @@ impl Series<'_> {
         }
         let mut receipts = inject(&injections, self.pauser)?;
         if let Some((fired, trigger)) = cause {
-            let fired = fired.written(trigger, Instant::now());
-            receipts.iter_mut().for_each(|receipt| receipt.trigger = Some(fired.clone()));
+            let values = trigger.values();
+            for receipt in &mut receipts {
+                receipt.trigger = Some(fired.written(&values, receipt.monotonic_ns));
+            }
         }
         for (injection, receipt) in injections.iter().zip(&mut receipts) {
             self.follow(injection, receipt)?;
         }
         Ok(receipts)
+    }
+
+    /// Goes through all but the write, so that what that touches for the first time is not touched
+    /// when it counts. What is not ready yet may be then.
+    pub fn warm_up(&self) {
+        let fresh = self.preys.iter().map(Prey::look_again).collect::<Result<Vec<_>, _>>();
+        if let Ok(fresh) = fresh
+            && let Ok(injections) = self.injections(0, &fresh)
+        {
+            let _ = rehearse(&injections);
+        }
     }
 
     fn injections<'f>(

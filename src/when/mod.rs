@@ -11,4 +11,4 @@ mod trigger;
 
 pub use condition::{Condition, ConditionError, Distance};
 pub use schedule::{Schedule, ScheduleError};
-pub use trigger::{Event, Find, Fired, Seen, Trigger, TriggerError, Waited, scalar};
+pub use trigger::{Event, Find, Fired, Seen, Trigger, TriggerError, Waited, monotonic_ns, scalar};

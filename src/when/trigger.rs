@@ -5,7 +5,7 @@
 //! nothing.
 
 use super::pace::Pace;
-use super::{Condition, Distance};
+use super::{Condition, ConditionError, Distance};
 use crate::address::{Gpa, Gva};
 use crate::guest::GuestError;
 use crate::memory::WORD;
@@ -13,8 +13,10 @@ use crate::process::ProcessError;
 use crate::scalar::{Number, Scalar};
 use crate::site::{Place, Space, TargetError};
 use crate::types::{Shape, Typed, TypesError, Value};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -47,11 +49,26 @@ impl Event {
     }
 }
 
+/// What stands behind a target whose change is waited for.
+const CHANGES: &str = " changes";
+
+impl FromStr for Event {
+    type Err = ConditionError;
+
+    /// As it is shown.
+    fn from_str(text: &str) -> Result<Self, ConditionError> {
+        match text.strip_suffix(CHANGES) {
+            Some(target) => Ok(Self::Changes(target.to_owned())),
+            None => Condition::parse(text).map(Self::Holds),
+        }
+    }
+}
+
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Holds(condition) => write!(f, "{condition}"),
-            Self::Changes(target) => write!(f, "{target} changes"),
+            Self::Changes(target) => write!(f, "{target}{CHANGES}"),
         }
     }
 }
@@ -88,24 +105,30 @@ pub struct Fired {
     /// No more than this lies between the look that fired and the one before, in ns: so long ago it
     /// may have become so. None where it was so from the first look on.
     pub gap_ns: Option<u64>,
-    /// From the look that fired to just after the write, in ns.
+    /// From the look that fired to the write, in ns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_ns: Option<u64>,
     /// How long was waited, in ns.
     pub waited_ns: u64,
     /// How many times was looked.
     pub looks: u64,
-    /// When that look was.
+    /// When that look was over, on the host's monotonic clock.
     #[serde(skip)]
-    pub at: Instant,
+    pub at_ns: u64,
 }
 
 impl Fired {
-    /// The same, where the write was made before `now`.
-    pub fn written(self, trigger: &Trigger, now: Instant) -> Self {
-        let written_ns = Some((now - self.at).as_nanos() as u64);
-        Self { values_after: Some(trigger.values()), written_ns, ..self }
+    /// The same, where the write was made at `written_ns` on the host's monotonic clock.
+    pub fn written(&self, values_after: &Map<String, Json>, written_ns: u64) -> Self {
+        let written_ns = Some(written_ns.saturating_sub(self.at_ns));
+        Self { values_after: Some(values_after.clone()), written_ns, ..self.clone() }
     }
+}
+
+/// The host's monotonic clock, in ns.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// How waiting ended.
@@ -460,7 +483,7 @@ impl Watched {
             written_ns: None,
             waited_ns: ns(self.started),
             looks: self.looks,
-            at,
+            at_ns: monotonic_ns(),
         }
     }
 }
