@@ -312,3 +312,82 @@ impl fmt::Display for Entry {
         f.write_str(&self.fault)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn line() -> Value {
+        json!({
+            "vmfi_log": 1, "pid": 191, "victim_pid": 193, "victim_started_ns": 7, "symbol": "rtrans",
+            "offset": 4, "gva": "0x4b1314", "fault": "flip 1", "before": "00ff", "after": "01ff",
+            "keep": "ffff", "toggle": "0100", "monotonic_ns": 5, "more": "than is needed"
+        })
+    }
+
+    fn entries(text: &str) -> Result<Vec<Entry>, RecordError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn lines_are_read() {
+        let all = entries(&format!("{}\n{}\n", line(), line())).unwrap();
+        assert_eq!((all.len(), all[1].gva, all[1].to_string()), (2, 0x4b1314, "flip 1".to_owned()));
+        assert_eq!(all[0].change().unwrap().apply(&all[0].before.0), all[0].after.0);
+        assert!(!all[0].of_kernel() && all[0].event().unwrap().is_none());
+        assert!(entries("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn lines_that_are_none_are_told() {
+        let fails = |key: &str, value: Value, part: &str| {
+            let mut bad = line();
+            bad[key] = value;
+            let error = entries(&format!("{}\n{bad}\n", line())).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains(part), "{error}");
+        };
+        fails("vmfi_log", json!(2), "its format is 2");
+        fails("gva", json!("4b"), "is no address");
+        fails("after", json!("01"), "several lengths");
+        fails("keep", json!(""), "several lengths");
+        fails("before", json!("0x"), "not hexadecimal");
+        fails("pid", json!("one"), "invalid type");
+        assert!(entries("{").unwrap_err().to_string().contains("line 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken(text: String) {
+            let _ = entries(&text);
+        }
+    }
+
+    #[test]
+    fn lines_of_several_writers_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let log = Log::open(&path).unwrap();
+                    (0..100).for_each(|_| log.append(&format!("{}\n", line())).unwrap());
+                    log.sync().unwrap();
+                });
+            }
+        });
+        assert_eq!(read(&path).unwrap().len(), 400);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_log() {
+        let error = |path: &str| Log::open(Path::new(path)).unwrap_err();
+        assert!(matches!(error("/dev/full"), RecordError::NoFile(_)));
+        assert!(matches!(error("/"), RecordError::NoFile(_)));
+        assert!(matches!(error("/nowhere/log"), RecordError::Open { .. }));
+    }
+}

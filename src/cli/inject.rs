@@ -112,13 +112,17 @@ fn call(args: &InjectArgs) -> anyhow::Result<Call<'_>> {
         let what = "--seed draws nothing here: give --random, --flip or another fault that draws, or a region to draw the place from";
         return Err(UsageError(what.to_owned()).into());
     }
+    let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
+    let schedule = args.moment.schedule();
+    // One that cannot be kept is told now.
+    schedule.moments(seed)?;
     Ok(Call {
         several: args.moment.several() || orders.len() > 1 || args.all_children,
         orders,
-        seed: args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED),
+        seed,
         all_children: args.all_children,
         timed: args.moment.any(),
-        schedule: args.moment.schedule(),
+        schedule,
         event: args.moment.event(),
         then: args.after.then(args.dry_run)?,
         wait: args.wait,
@@ -135,8 +139,10 @@ fn orders(args: &InjectArgs) -> anyhow::Result<Vec<Order<'_>>> {
     let target = target.ok_or_else(|| missing("<SYMBOL>"))?;
     let what = match (&args.fault.model, value) {
         (Some(model), Some(_)) => {
+            let text = model.to_string();
+            let name = text.split(' ').next().unwrap_or_default();
             let what =
-                format!("'{model}' makes the value: give no VALUE, and the size with --bytes");
+                format!("--{name} makes the value: give no VALUE, and the size with --bytes");
             return Err(UsageError(what).into());
         }
         (Some(model), None) => What::Model(model.as_ref()),

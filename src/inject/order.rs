@@ -200,10 +200,11 @@ impl<'a> Order<'a> {
 
     fn form(&self, own: u64, typed: Option<&Typed>) -> Result<Form, OrderError> {
         let of_type = typed.map(Typed::size).transpose()?.flatten();
-        let size = self.size.or(of_type).unwrap_or(own);
-        if size == 0 {
-            self.plain_size(0)?;
-        }
+        let size = match self.size.or(of_type) {
+            Some(size) => size,
+            None if own == 0 => self.plain_size(0)?,
+            None => own,
+        };
         let scalar = match typed {
             Some(typed) => scalar(typed.types.shape(typed.id)?),
             None => None,
