@@ -115,7 +115,7 @@ fn call(args: &InjectArgs) -> anyhow::Result<Call<'_>> {
     let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
     let schedule = args.moment.schedule();
     // One that cannot be kept is told now.
-    schedule.moments(seed)?;
+    drop(schedule.moments(seed)?);
     Ok(Call {
         several: args.moment.several() || orders.len() > 1 || args.all_children,
         orders,

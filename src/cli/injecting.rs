@@ -167,11 +167,7 @@ impl fmt::Display for Why {
         match self {
             Self::Stopped => f.write_str("it was stopped"),
             Self::TooLong(limit) => write!(f, "{limit:?} have passed"),
-            Self::Victim(ProcessError::Ended(pid)) => write!(f, "process {pid} has ended"),
-            Self::Victim(ProcessError::Replaced(pid)) => {
-                write!(f, "process {pid} runs another program")
-            }
-            Self::Victim(error) => write!(f, "{error}"),
+            Self::Victim(error) => f.write_str(&error.happened()),
             Self::Guest(error) => write!(f, "{error}"),
         }
     }
@@ -366,6 +362,9 @@ impl<'s> Session<'s> {
         let made = self.receipts.borrow().count();
         self.recorder.map_or(Ok(()), Recorder::end)?;
         match outcome {
+            Outcome::Failed(error) if made > 0 => {
+                Err(error.context(format!("{made} injections went in, and then")))
+            }
             Outcome::Failed(error) => Err(error),
             Outcome::Made(why) => {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();

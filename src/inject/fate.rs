@@ -119,37 +119,21 @@ impl<'f, 'a> Follower<'f, 'a> {
     }
 }
 
-/// Follows what `receipt` says was written for up to `limit`, or until `stop` says so.
+/// Follows what each receipt says was written, all at once, for up to `limit`, or until `stop` says
+/// so.
 pub fn watch(
-    order: &Injection,
-    receipt: &Receipt,
+    written: &[(&Injection, &Receipt)],
     limit: Duration,
     stop: &dyn Fn() -> bool,
-) -> Fate {
+) -> Vec<Fate> {
     let started = Instant::now();
-    let ns = |at: Duration| at.as_nanos() as u64;
-    let after = &receipt.after.0;
-    let mut seen = Duration::ZERO;
-    if let Some(by) = receipt.read_back.clone().filter(|_| receipt.overwritten) {
-        return Fate::Overwritten { by, seen_ns: 0, gone_ns: 0 };
-    }
-    let mut follower = Follower::new(order, Allow::Any);
+    let mut all: Vec<_> =
+        written.iter().map(|(order, receipt)| Watched::new(order, receipt)).collect();
     loop {
-        let found = match &mut follower {
-            Ok(follower) => follower.look(),
-            Err(error) => return Fate::Unknown { seen_ns: ns(seen), why: error.to_string() },
-        };
+        all.iter_mut().for_each(|watched| watched.look(started));
         let now = started.elapsed();
-        match found {
-            Err(error) => return Fate::Unknown { seen_ns: ns(seen), why: error.to_string() },
-            Ok(found) if found != *after => {
-                let (seen_ns, gone_ns) = (ns(seen), ns(now));
-                return Fate::Overwritten { by: Hex(found), seen_ns, gone_ns };
-            }
-            Ok(_) => seen = now,
-        }
-        if now >= limit || stop() {
-            return Fate::Latent { seen_ns: ns(seen) };
+        if now >= limit || stop() || all.iter().all(|watched| watched.ended.is_some()) {
+            return all.into_iter().map(Watched::fate).collect();
         }
         if now > SHARP {
             sleep((now / PART).min(RECHECK).min(limit - now));
@@ -157,40 +141,119 @@ pub fn watch(
     }
 }
 
-/// Holds what `fault` has left at the site against the victim for up to `limit`, or until `stop` says
-/// so: `interval` apart, or as fast as can be.
-pub fn hold(
-    order: &Injection,
-    fault: &Fault,
-    (limit, interval): (Duration, Duration),
-    stop: &dyn Fn() -> bool,
-) -> Result<Hold, InjectError> {
-    let started = Instant::now();
-    let mut follower = Follower::new(order, order.allow)?;
-    let mut hold = Hold { seconds: 0.0, looks: 0, overwritten: 0, longest_gap_ns: 0, ended: None };
-    let mut last = started;
-    while last - started < limit && !stop() {
-        match held(&mut follower, fault) {
-            Ok(overwritten) => hold.overwritten += u64::from(overwritten),
-            Err(error) => {
-                hold.ended = Some(error.to_string());
-                break;
-            }
-        }
-        let now = Instant::now();
-        hold.looks += 1;
-        hold.longest_gap_ns = hold.longest_gap_ns.max((now - last).as_nanos() as u64);
-        last = now;
-        if !interval.is_zero() {
-            sleep(interval.min(limit.saturating_sub(now - started)));
+/// Why a site cannot be looked at any more.
+fn why(error: &InjectError) -> String {
+    match error {
+        InjectError::Process(error) => error.happened(),
+        other => other.to_string(),
+    }
+}
+
+/// A fault that is followed.
+struct Watched<'f, 'a> {
+    follower: Result<Follower<'f, 'a>, InjectError>,
+    after: &'f [u8],
+    /// The last look at which it was still there.
+    seen_ns: u64,
+    ended: Option<Fate>,
+}
+
+impl<'f, 'a> Watched<'f, 'a> {
+    fn new(order: &'f Injection<'a>, receipt: &'f Receipt) -> Self {
+        let by = receipt.read_back.clone().filter(|_| receipt.overwritten);
+        Self {
+            follower: Follower::new(order, Allow::Any),
+            after: &receipt.after.0,
+            seen_ns: 0,
+            ended: by.map(|by| Fate::Overwritten { by, seen_ns: 0, gone_ns: 0 }),
         }
     }
-    hold.seconds = started.elapsed().as_secs_f64();
-    Ok(hold)
+
+    fn look(&mut self, started: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        let found = match &mut self.follower {
+            Ok(follower) => follower.look().map_err(|error| why(&error)),
+            Err(error) => Err(why(error)),
+        };
+        let (seen_ns, now_ns) = (self.seen_ns, started.elapsed().as_nanos() as u64);
+        match found {
+            Ok(found) if found == self.after => self.seen_ns = now_ns,
+            Ok(found) => {
+                let by = Hex(found);
+                self.ended = Some(Fate::Overwritten { by, seen_ns, gone_ns: now_ns });
+            }
+            Err(why) => self.ended = Some(Fate::Unknown { seen_ns, why }),
+        }
+    }
+
+    fn fate(self) -> Fate {
+        self.ended.unwrap_or(Fate::Latent { seen_ns: self.seen_ns })
+    }
+}
+
+/// Holds what each fault has left at its site against the victim, all at once, for up to `limit`, or
+/// until `stop` says so: looks are `interval` apart, or as close as can be.
+pub fn hold(
+    faults: &[(&Injection, Fault)],
+    (limit, interval): (Duration, Duration),
+    stop: &dyn Fn() -> bool,
+) -> Vec<Hold> {
+    let started = Instant::now();
+    let mut all: Vec<_> =
+        faults.iter().map(|(order, fault)| Held::new(order, fault, started)).collect();
+    loop {
+        all.iter_mut().for_each(Held::look);
+        let now = started.elapsed();
+        if now >= limit || stop() || all.iter().all(|held| held.hold.ended.is_some()) {
+            return all.into_iter().map(|held| held.hold).collect();
+        }
+        if !interval.is_zero() {
+            sleep(interval.min(limit - now));
+        }
+    }
+}
+
+/// A fault that is held.
+struct Held<'f, 'a> {
+    follower: Result<Follower<'f, 'a>, InjectError>,
+    fault: &'f Fault,
+    hold: Hold,
+    started: Instant,
+    last: Instant,
+}
+
+impl<'f, 'a> Held<'f, 'a> {
+    fn new(order: &'f Injection<'a>, fault: &'f Fault, started: Instant) -> Self {
+        let hold = Hold { seconds: 0.0, looks: 0, overwritten: 0, longest_gap_ns: 0, ended: None };
+        let follower = Follower::new(order, order.allow);
+        Self { follower, fault, hold, started, last: started }
+    }
+
+    fn look(&mut self) {
+        if self.hold.ended.is_some() {
+            return;
+        }
+        let held = match &mut self.follower {
+            Ok(follower) => put_right(follower, self.fault).map_err(|error| why(&error)),
+            Err(error) => Err(why(error)),
+        };
+        let now = Instant::now();
+        let (gap, hold) = (now - self.last, &mut self.hold);
+        match held {
+            Ok(overwritten) => hold.overwritten += u64::from(overwritten),
+            Err(why) => hold.ended = Some(why),
+        }
+        hold.looks += 1;
+        hold.longest_gap_ns = hold.longest_gap_ns.max(gap.as_nanos() as u64);
+        hold.seconds = (now - self.started).as_secs_f64();
+        self.last = now;
+    }
 }
 
 /// Whether the victim has written over what `fault` holds, which is put right.
-fn held(follower: &mut Follower, fault: &Fault) -> Result<bool, InjectError> {
+fn put_right(follower: &mut Follower, fault: &Fault) -> Result<bool, InjectError> {
     let found = follower.look()?;
     // A page that moved away holds what is not the victim's any more.
     if fault.apply(&found) == found || !follower.recheck()? {

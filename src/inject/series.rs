@@ -105,9 +105,7 @@ impl Series<'_> {
                 receipt.trigger = Some(fired.written(&values, receipt.monotonic_ns));
             }
         }
-        for (injection, receipt) in injections.iter().zip(&mut receipts) {
-            self.follow(injection, receipt)?;
-        }
+        self.follow(&injections, &mut receipts);
         Ok(receipts)
     }
 
@@ -137,18 +135,26 @@ impl Series<'_> {
         all.enumerate().map(injection).collect()
     }
 
-    fn follow(&self, injection: &Injection, receipt: &mut Receipt) -> Result<(), InjectError> {
+    /// Does what is to be done after. What was written stays so, whatever comes of that.
+    fn follow(&self, injections: &[Injection], receipts: &mut [Receipt]) {
         match self.then {
             Then::Leave => {}
             Then::Watch(limit) => {
-                receipt.fate = Some(watch(injection, receipt, limit, self.stop));
+                let written: Vec<_> = injections.iter().zip(receipts.iter()).collect();
+                let fates = watch(&written, limit, self.stop);
+                let each = receipts.iter_mut().zip(fates);
+                each.for_each(|(receipt, fate)| receipt.fate = Some(fate));
             }
             Then::Hold { limit, interval } => {
-                let fault = injection.fault.stuck(&receipt.after.0);
-                receipt.hold = Some(hold(injection, &fault, (limit, interval), self.stop)?);
+                let stuck = injections
+                    .iter()
+                    .zip(receipts.iter())
+                    .map(|(order, receipt)| (order, order.fault.stuck(&receipt.after.0)));
+                let holds = hold(&stuck.collect::<Vec<_>>(), (limit, interval), self.stop);
+                let each = receipts.iter_mut().zip(holds);
+                each.for_each(|(receipt, hold)| receipt.hold = Some(hold));
             }
         }
-        Ok(())
     }
 }
 

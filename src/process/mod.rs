@@ -92,6 +92,17 @@ pub enum ProcessError {
     },
 }
 
+impl ProcessError {
+    /// What has happened to it, where something was written before.
+    pub fn happened(&self) -> String {
+        match self {
+            Self::Ended(pid) => format!("process {pid} has ended"),
+            Self::Replaced(pid) => format!("process {pid} runs another program"),
+            other => other.to_string(),
+        }
+    }
+}
+
 fn named(children: &[(i32, String)]) -> String {
     let named: Vec<_> = children.iter().map(|(pid, comm)| format!("{pid} ({comm})")).collect();
     named.join(", ")
