@@ -31,7 +31,8 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
 	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
 	target/fixtures/typed/split \
-	target/fixtures/pages target/fixtures/namespaces
+	target/fixtures/pages target/fixtures/namespaces \
+	target/fixtures/iterations target/fixtures/iterations-bare
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
@@ -107,6 +108,14 @@ target/fixtures/holder-noid target/fixtures/holder-noid-other: fixtures/holder/h
 target/fixtures/pages: fixtures/pages/pages.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
+
+target/fixtures/iterations: fixtures/iterations/iterations.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $<
+
+# Without types.
+target/fixtures/iterations-bare: target/fixtures/iterations
+	strip -g -o $@ $<
 
 target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp | cxx
 	@mkdir -p $(@D)
