@@ -14,12 +14,16 @@ pub struct NoWrapper(pub String);
 
 /// What was waited for did not come.
 #[derive(Debug, thiserror::Error)]
-#[error("the trigger never fired: '{event}' was not seen before {why}; nothing was written")]
+#[error(
+    "the trigger never fired: '{event}' was not seen before {why}, {seen}; nothing was written"
+)]
 pub struct NeverFired {
     /// What was waited for.
     pub event: String,
     /// Why that had an end.
     pub why: String,
+    /// How often was looked, and what was seen.
+    pub seen: String,
 }
 
 /// The first injection was not due before all ended.

@@ -248,7 +248,7 @@ impl<'s> Session<'s> {
             let fired = match self.wait(series, moments) {
                 Came::Now(fired) => fired,
                 Came::NoMore => break,
-                Came::Never(why) if round == 0 => return self.never(why),
+                Came::Never(why) if round == 0 => return self.never(why, moments),
                 Came::Never(why) => return Ok(Outcome::Made(Some(why))),
             };
             let timed = fired.is_some() || round > 0;
@@ -325,13 +325,15 @@ impl<'s> Session<'s> {
     }
 
     /// That the first injection was not made, since its moment did not come.
-    fn never(&self, why: Why) -> anyhow::Result<Outcome> {
-        let event = self.call.event.as_ref().map(ToString::to_string);
-        Ok(Outcome::Failed(match (why, event) {
-            (why, Some(event)) => NeverFired { event, why: why.to_string() }.into(),
-            (Why::Victim(error), None) => error.into(),
-            (Why::Guest(error), None) => error.into(),
-            (why, None) => NeverDue(why.to_string()).into(),
+    fn never(&self, why: Why, moments: &Moments) -> anyhow::Result<Outcome> {
+        Ok(Outcome::Failed(match (why, moments) {
+            (why, Moments::Trigger { trigger, .. }) => {
+                let (event, seen) = (trigger.event().to_string(), looked(trigger));
+                NeverFired { event, why: why.to_string(), seen }.into()
+            }
+            (Why::Victim(error), _) => error.into(),
+            (Why::Guest(error), _) => error.into(),
+            (why, _) => NeverDue(why.to_string()).into(),
         }))
     }
 
@@ -455,11 +457,20 @@ fn fired(fired: &Fired) -> String {
     let gap = fired.gap_ns.map_or("from the first look on".to_owned(), |gap| {
         format!("for at most {:?}", Duration::from_nanos(gap + fired.written_ns.unwrap_or(0)))
     });
-    let values = |values: &Map<String, Json>| {
-        let all: Vec<_> = values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        all.join(", ")
-    };
     let after = fired.values_after.as_ref().filter(|after| **after != fired.values);
     let after = after.map(|after| format!(", {} after the write", values(after)));
     format!("; {}, {gap}: {}{}", fired.when, values(&fired.values), after.unwrap_or_default())
+}
+
+/// What was seen of an event that did not come.
+fn looked(trigger: &Trigger) -> String {
+    match trigger.seen() {
+        (looks, seen) if seen.is_empty() => format!("in {looks} looks that found nothing to read"),
+        (looks, seen) => format!("in {looks} looks, at last with {}", values(&seen)),
+    }
+}
+
+fn values(values: &Map<String, Json>) -> String {
+    let all: Vec<_> = values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    all.join(", ")
 }

@@ -195,6 +195,8 @@ pub struct Trigger<'t> {
     /// Whether it has fired, and has not been seen to be over since.
     fired: bool,
     pace: Option<(usize, Pace)>,
+    /// How often it was looked at since it was waited for.
+    looks: u64,
     /// When the VM itself was looked at last.
     vm_checked: Instant,
 }
@@ -291,6 +293,7 @@ impl<'t> Trigger<'t> {
             before: None,
             fired: false,
             pace: None,
+            looks: 0,
             vm_checked: Instant::now(),
         };
         trigger.aim()?;
@@ -307,11 +310,16 @@ impl<'t> Trigger<'t> {
         Ok(())
     }
 
+    /// What is waited for.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
     /// Waits until it fires, or `stop` says so, or `until`. Once it has fired, what was waited for
     /// must be over before it fires again.
     pub fn wait(&mut self, until: Option<Instant>, stop: &dyn Fn() -> bool) -> Waited {
-        let started = Instant::now();
-        let mut watch = Watched { started, looks: 0, false_since: None };
+        self.looks = 0;
+        let mut watch = Watched { started: Instant::now(), false_since: None };
         loop {
             let checked = Instant::now();
             if let Some(ended) = self.recheck(until, stop) {
@@ -327,13 +335,13 @@ impl<'t> Trigger<'t> {
     fn watch(&mut self, watched: &mut Watched, until: Instant) -> Option<Fired> {
         let mut start = Instant::now();
         while start < until {
-            let fires = self.look(&mut watched.looks);
+            let fires = self.look();
             let now = Instant::now();
             match fires {
                 Some(true) if !self.fired => {
                     let values = self.confirmed()?;
                     self.fired = true;
-                    return Some(watched.fired(self.event.to_string(), values, now));
+                    return Some(self.fired(watched, values, now));
                 }
                 Some(true) => {}
                 Some(false) => {
@@ -352,7 +360,7 @@ impl<'t> Trigger<'t> {
     }
 
     /// Looks some times; whether it fires, if that can be told.
-    fn look(&mut self, looks: &mut u64) -> Option<bool> {
+    fn look(&mut self) -> Option<bool> {
         let (targets, last) = (&self.targets, &mut self.last);
         let mut read = |index: usize| {
             let number = targets.get(index)?.as_ref()?.number();
@@ -360,7 +368,7 @@ impl<'t> Trigger<'t> {
             number
         };
         for _ in 0..LOOKS {
-            *looks += 1;
+            self.looks += 1;
             let fires = match &self.event {
                 Event::Holds(condition) => condition.holds(&mut read)?,
                 Event::Changes(_) => {
@@ -398,6 +406,30 @@ impl<'t> Trigger<'t> {
             self.before = self.last.first().copied().flatten();
         }
         Some(self.values_of(&self.last))
+    }
+
+    fn fired(&self, watched: &Watched, values: Map<String, Json>, at: Instant) -> Fired {
+        let ns = |since: Instant| (at - since).as_nanos() as u64;
+        Fired {
+            when: self.event.to_string(),
+            values,
+            values_after: None,
+            gap_ns: watched.false_since.map(ns),
+            written_ns: None,
+            waited_ns: ns(watched.started),
+            looks: self.looks,
+            at,
+        }
+    }
+
+    /// How often was looked since it was waited for, and what was seen last: the values that were
+    /// looked at.
+    pub fn seen(&self) -> (u64, Map<String, Json>) {
+        let value = |(index, text): (usize, &String)| {
+            let scalar = self.targets.get(index)?.as_ref()?.scalar;
+            Some((text.clone(), json(scalar, (*self.last.get(index)?)?)))
+        };
+        (self.looks, self.event.targets().iter().enumerate().filter_map(value).collect())
     }
 
     /// The values now.
@@ -444,23 +476,6 @@ impl<'t> Trigger<'t> {
 /// What is known of looking so far.
 struct Watched {
     started: Instant,
-    looks: u64,
     /// A moment before the last look that fired nothing.
     false_since: Option<Instant>,
-}
-
-impl Watched {
-    fn fired(&self, when: String, values: Map<String, Json>, at: Instant) -> Fired {
-        let ns = |since: Instant| (at - since).as_nanos() as u64;
-        Fired {
-            when,
-            values,
-            values_after: None,
-            gap_ns: self.false_since.map(ns),
-            written_ns: None,
-            waited_ns: ns(self.started),
-            looks: self.looks,
-            at,
-        }
-    }
 }
