@@ -31,7 +31,8 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 	target/fixtures/libown.so.1 target/fixtures/dynamic target/fixtures/dynamic-pie \
 	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
 	target/fixtures/typed/split \
-	target/fixtures/pages target/fixtures/namespaces
+	target/fixtures/pages target/fixtures/namespaces \
+	target/fixtures/iterations target/fixtures/iterations-bare
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
@@ -108,6 +109,14 @@ target/fixtures/pages: fixtures/pages/pages.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
 
+target/fixtures/iterations: fixtures/iterations/iterations.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $<
+
+# Without types.
+target/fixtures/iterations-bare: target/fixtures/iterations
+	strip -g -o $@ $<
+
 target/fixtures/namespaces: fixtures/namespaces/namespaces.cpp | cxx
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -static -o $@ $<
@@ -173,7 +182,7 @@ target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $<
 
-bench: setup build target/fixtures/holder target/bench/peer $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
+bench: setup build target/fixtures/holder target/fixtures/iterations target/bench/peer $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
 	@cargo bench --quiet --locked --bench commands
 
 lint:

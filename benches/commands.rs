@@ -21,6 +21,9 @@ const RUNS: usize = 100;
 const VMFI: &str = env!("CARGO_BIN_EXE_vmfi");
 const PEER: &str = "target/bench/peer";
 const HOLDER: &str = "target/fixtures/holder";
+/// How long a trigger that never fires is waited for, and how many looks a second it must have.
+const WAITED: u32 = 2;
+const LOOKS: f64 = 5e6;
 
 fn main() -> Result<()> {
     std::env::set_current_dir(env!("CARGO_MANIFEST_DIR"))?;
@@ -33,6 +36,10 @@ fn main() -> Result<()> {
         }
     }
     print!("{}", table(&commands, times)?);
+    let looks = small.looks_a_second()?;
+    let (found, least) = (looks / 1e6, LOOKS / 1e6);
+    println!("\na trigger looks {found:.1} million times a second; {least} million are the least");
+    ensure!(looks >= LOOKS, "too few looks");
     Ok(())
 }
 
@@ -52,6 +59,7 @@ impl Bench {
         let mut files = Initramfs::with_busybox()?;
         files.copy(Path::new("target/guest/wrapper"), "/wrapper")?;
         files.copy(Path::new(HOLDER), "/holder")?;
+        files.copy(Path::new("target/fixtures/iterations"), "/iterations")?;
         let setup = Setup { ram_mib, ..Setup::new(&kernel) };
         let mut guest = LabGuest::boot(&setup, &files)?;
         guest.run("/wrapper /holder >/out & until grep -q ready /out; do sleep 0.1; done")?;
@@ -80,6 +88,22 @@ impl Bench {
             ("vmfi list, System.map given", self.vmfi(&["list", files[0], files[1]])),
             ("vmfi inject, both files given", self.vmfi(&[&inject[..], &files].concat())),
         ])
+    }
+
+    /// How often a trigger looks that may fire at any moment, while the victim works.
+    fn looks_a_second(&mut self) -> Result<f64> {
+        let started = "/wrapper /iterations 1000 1000000 >/counts & until grep -q ready /counts; do sleep 0.1; done";
+        let child = "sed -n 's/^wrapper: child //p' /counts";
+        let child = self.guest.run(&format!("{started}; {child}"))?.concat();
+        let limit = format!("{WAITED}s");
+        let when = ["--when", "residual < -1", "--for", &limit];
+        let inject = ["inject", "--direct", &child, "hit", "1", "8", "0"];
+        let command = self.vmfi(&[&inject[..], &when].concat());
+        let output = process(&command, self.cache.path()).output()?;
+        let line = String::from_utf8_lossy(&output.stderr);
+        let looks = line.split(" looks").next().and_then(|before| before.split(' ').next_back());
+        let looks = looks.and_then(|looks| looks.parse::<f64>().ok());
+        Ok(looks.with_context(|| format!("no looks in: {line}"))? / f64::from(WAITED))
     }
 
     fn cold_list(&self) -> Vec<Timed> {

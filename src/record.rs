@@ -63,6 +63,9 @@ pub enum RecordError {
         /// What the system says.
         source: io::Error,
     },
+    /// It has no lines.
+    #[error("the log {0} tells of no injection")]
+    Empty(PathBuf),
     /// A line is none of ours.
     #[error("{path}, line {line}: {why}; give a log that 'vmfi inject --log' wrote")]
     NoEntry {
@@ -262,11 +265,18 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, RecordError> {
     for (index, line) in input.lines().enumerate() {
         let line = line.map_err(failed)?;
         let none = |why| RecordError::NoEntry { path: path.to_owned(), line: index + 1, why };
-        let entry: Entry = serde_json::from_str(&line).map_err(|why| none(why.to_string()))?;
+        let entry: Entry = serde_json::from_str(&line).map_err(|why| none(mistake(&why)))?;
         entry.check().map_err(none)?;
         entries.push(entry);
     }
-    Ok(entries)
+    match entries.is_empty() {
+        true => Err(RecordError::Empty(path.to_owned())),
+        false => Ok(entries),
+    }
+}
+
+fn mistake(error: &serde_json::Error) -> String {
+    if error.is_eof() { "it is cut short".to_owned() } else { error.to_string() }
 }
 
 impl Entry {
@@ -340,7 +350,7 @@ mod tests {
         assert_eq!((all.len(), all[1].gva, all[1].to_string()), (2, 0x4b1314, "flip 1".to_owned()));
         assert_eq!(all[0].change().unwrap().apply(&all[0].before.0), all[0].after.0);
         assert!(!all[0].of_kernel() && all[0].event().unwrap().is_none());
-        assert!(entries("").unwrap().is_empty());
+        assert!(matches!(entries(""), Err(RecordError::Empty(_))));
     }
 
     #[test]
@@ -357,7 +367,8 @@ mod tests {
         fails("keep", json!(""), "several lengths");
         fails("before", json!("0x"), "not hexadecimal");
         fails("pid", json!("one"), "invalid type");
-        assert!(entries("{").unwrap_err().to_string().contains("line 1"));
+        let cut = entries("{\"vmfi_log\"").unwrap_err().to_string();
+        assert!(cut.contains("line 1: it is cut short"), "{cut}");
     }
 
     proptest! {

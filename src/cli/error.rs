@@ -14,12 +14,14 @@ pub struct NoWrapper(pub String);
 
 /// What was waited for did not come.
 #[derive(Debug, thiserror::Error)]
-#[error("the trigger never fired: '{event}' was not seen, and {why}; nothing was written")]
+#[error("the trigger never fired: '{event}' was not seen {seen}, and {why}; nothing was written")]
 pub struct NeverFired {
     /// What was waited for.
     pub event: String,
     /// Why that had an end.
     pub why: String,
+    /// How often was looked, and what was seen.
+    pub seen: String,
 }
 
 /// The first injection was not due before all ended.

@@ -52,8 +52,8 @@ pub struct InjectArgs {
     offset: Option<String>,
     #[command(flatten)]
     fault: FaultArgs,
-    /// How many bytes the fault is of [default: as NUM_BYTES]
-    #[arg(long, value_name = "N", value_parser = number::parse, requires = fault_args::GROUP)]
+    /// How many bytes, instead of NUM_BYTES
+    #[arg(long, value_name = "N", value_parser = number::parse)]
     bytes: Option<i128>,
     /// What the bytes are, whatever the place's own type: i8 to i64, u8 to u64, f32, f64
     #[arg(long = "type", value_name = "TYPE", value_parser = fault_args::parse_type)]
@@ -113,6 +113,7 @@ fn call(args: &InjectArgs) -> anyhow::Result<Call<'_>> {
         return Err(UsageError(what.to_owned()).into());
     }
     let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() & LARGEST_DRAWN_SEED);
+    args.moment.check()?;
     let schedule = args.moment.schedule();
     // One that cannot be kept is told now.
     drop(schedule.moments(seed)?);
@@ -149,7 +150,11 @@ fn orders(args: &InjectArgs) -> anyhow::Result<Vec<Order<'_>>> {
         (None, Some(value)) => What::Value(value),
         (None, None) => return Err(missing("<VALUE>").into()),
     };
-    let size = words::optional("<NUM_BYTES>", size, number::parse)?.or(args.bytes);
+    let size = words::optional("<NUM_BYTES>", size, number::parse)?;
+    if size.is_some() && args.bytes.is_some() {
+        return Err(UsageError("give NUM_BYTES or --bytes, not both".to_owned()).into());
+    }
+    let size = size.or(args.bytes);
     let offset = words::optional("<OFFSET>", offset, number::parse)?;
     let first = Order {
         target,

@@ -13,12 +13,13 @@ use crate::process::ProcessError;
 use crate::record::{Log, Recorder};
 use crate::site::{Space, Target, find_in_kernel};
 use crate::victim::Files;
-use crate::vmm::{Pauser, VmError};
+use crate::vmm::{Pauser, Vm, VmError};
 use crate::when::{Event, Find, Fired, Schedule, Seen, Trigger, TriggerError, Waited};
 use anyhow::Context;
 use serde_json::{Map, Value as Json};
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -123,9 +124,14 @@ pub fn inject_into_kernel(
 
 fn prey<'p>(call: &'p Call, found: &'p Found) -> anyhow::Result<Prey<'p>> {
     let victim = &found.victim;
-    let aim = |order: &Order<'p>| match order.without_symbols() {
+    let found = |order: &Order<'p>| match order.without_symbols() {
         Some(aim) => Ok(aim),
         None => order.in_victim(victim, &Target::find(victim, order.target)?),
+    };
+    let aim = |order: &Order<'p>| match found(order) {
+        // Where a path leads counts when it is to be written.
+        Err(error) if call.timed && error.is_of_memory() => Ok(order.later()),
+        found => found,
     };
     let aims = call.orders.iter().map(aim).collect::<Result<_, _>>()?;
     Ok(Prey { space: Space::Victim(&victim.memory), victim: Some(victim), aims })
@@ -186,6 +192,8 @@ struct Session<'s> {
     guest: &'s Guest,
     call: &'s Call<'s>,
     started: Instant,
+    /// The VM, where it is known and what takes its time may outlive it.
+    vm: Option<Arc<dyn Vm>>,
     pauser: Option<Pauser>,
     recorder: Option<Recorder<'s>>,
     receipts: &'s RefCell<Receipts>,
@@ -204,6 +212,7 @@ impl<'s> Session<'s> {
             guest,
             call,
             started: Instant::now(),
+            vm: if call.timed { guest.vm() } else { None },
             pauser: pauser(guest, call)?,
             recorder: call.log.map(|log| Recorder::new(log, guest)),
             receipts,
@@ -250,7 +259,7 @@ impl<'s> Session<'s> {
             let fired = match self.wait(series, moments) {
                 Came::Now(fired) => fired,
                 Came::NoMore => break,
-                Came::Never(why) if round == 0 => return self.never(why),
+                Came::Never(why) if round == 0 => return self.never(why, moments),
                 Came::Never(why) => return Ok(Outcome::Made(Some(why))),
             };
             let timed = fired.is_some() || round > 0;
@@ -320,7 +329,8 @@ impl<'s> Session<'s> {
                     return Some(Why::Victim(error));
                 }
             }
-            if let Err(error) = self.guest.ram_still_there() {
+            let there = self.guest.ram_still_there();
+            if let Err(error) = there.and_then(|()| self.guest.vm_still_there(&self.vm)) {
                 return Some(Why::Guest(error));
             }
             sleep(left.min(SLICE));
@@ -328,13 +338,15 @@ impl<'s> Session<'s> {
     }
 
     /// That the first injection was not made, since its moment did not come.
-    fn never(&self, why: Why) -> anyhow::Result<Outcome> {
-        let event = self.call.event.as_ref().map(ToString::to_string);
-        Ok(Outcome::Failed(match (why, event) {
-            (why, Some(event)) => NeverFired { event, why: why.to_string() }.into(),
-            (Why::Victim(error), None) => error.into(),
-            (Why::Guest(error), None) => error.into(),
-            (why, None) => NeverDue(why.to_string()).into(),
+    fn never(&self, why: Why, moments: &Moments) -> anyhow::Result<Outcome> {
+        Ok(Outcome::Failed(match (why, moments) {
+            (Why::Guest(error), _) => error.into(),
+            (why, Moments::Trigger { trigger, .. }) => {
+                let (event, seen) = (trigger.event().to_string(), looked(trigger));
+                NeverFired { event, why: why.to_string(), seen }.into()
+            }
+            (Why::Victim(error), _) => error.into(),
+            (why, _) => NeverDue(why.to_string()).into(),
         }))
     }
 
@@ -461,11 +473,20 @@ fn fired(fired: &Fired) -> String {
     let gap = fired.gap_ns.map_or("from the first look on".to_owned(), |gap| {
         format!("for at most {:?}", Duration::from_nanos(gap + fired.written_ns.unwrap_or(0)))
     });
-    let values = |values: &Map<String, Json>| {
-        let all: Vec<_> = values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        all.join(", ")
-    };
     let after = fired.values_after.as_ref().filter(|after| **after != fired.values);
     let after = after.map(|after| format!(", {} after the write", values(after)));
     format!("; {}, {gap}: {}{}", fired.when, values(&fired.values), after.unwrap_or_default())
+}
+
+/// What was seen of an event that did not come.
+fn looked(trigger: &Trigger) -> String {
+    match trigger.seen() {
+        (looks, seen) if seen.is_empty() => format!("in {looks} looks that found nothing to read"),
+        (looks, seen) => format!("in {looks} looks, at last with {}", values(&seen)),
+    }
+}
+
+fn values(values: &Map<String, Json>) -> String {
+    let all: Vec<_> = values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    all.join(", ")
 }

@@ -52,6 +52,15 @@ impl MomentArgs {
         holds.or_else(|| self.when_changes.clone().map(Event::Changes))
     }
 
+    /// An error where a time limit has nothing to limit.
+    pub fn check(&self) -> Result<(), UsageError> {
+        let limited = self.several() || self.draws() || self.event().is_some();
+        let what =
+            "--for limits --every, --count, --at-random, --when and --when-changes: give one";
+        let good = self.limit.is_none() || limited;
+        good.then_some(()).ok_or_else(|| UsageError(what.to_owned()))
+    }
+
     /// Whether the clock draws the moments.
     pub fn draws(&self) -> bool {
         self.at_random.is_some()

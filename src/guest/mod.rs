@@ -239,6 +239,14 @@ impl Guest {
         self.keeper.still_there()
     }
 
+    /// An error where `vm`, which it ran in, has ended: a RAM file outlives that.
+    pub fn vm_still_there(&self, vm: &Option<Arc<dyn Vm>>) -> Result<(), GuestError> {
+        match vm {
+            Some(vm) if !vm.process().still_runs() => Err(VmError::Ended(vm.process().pid).into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether its kernel runs: its clock was seen to tick, or does so within some seconds, as that
     /// of an idle one. One whose clock is not known is taken to.
     pub fn runs(&self) -> bool {

@@ -158,17 +158,21 @@ pub fn rehearse(injections: &[Injection]) -> Result<Vec<Receipt>, InjectError> {
     injections.iter().map(receipt).collect()
 }
 
-/// Makes all of `injections`, or none, while the VM runs or is stopped by `pauser`. The guest must
-/// have been seen to run ([`check_running`]).
+/// Makes all of `injections`, or none, while the VM runs or is stopped by `pauser`; `after` looks at
+/// it just after, before it runs on. The guest must have been seen to run ([`check_running`]).
 pub fn inject(
     injections: &[Injection],
     pauser: Option<&Pauser>,
+    after: impl FnOnce(),
 ) -> Result<Vec<Receipt>, InjectError> {
     let located = injections.iter().map(|order| Ok((order, order.locate(order.allow)?)));
     let aims = located.collect::<Result<Vec<_>, InjectError>>()?;
     let paused = pauser.map(Pauser::pause).transpose()?;
     let checked = aims.iter().try_for_each(|aim| revalidate(aim));
     let done = checked.and_then(|()| write(&aims, paused.is_some()));
+    if done.is_ok() {
+        after();
+    }
     paused.map_or(Ok(()), |paused| paused.resume())?;
     done
 }

@@ -70,6 +70,9 @@ pub enum OrderError {
     /// Past the end of the address space.
     #[error("{0} + {1} is no address")]
     OutOfSpace(String, i64),
+    /// The place was not found yet.
+    #[error("'{0}' leads nowhere yet")]
+    NotYet(String),
     /// The kernel has no regions.
     #[error("'{0}' is a region, and the kernel has none: name a symbol")]
     NoRegion(String),
@@ -89,6 +92,8 @@ enum At {
     Region(Region),
     /// Here. Its type where that counts and is known.
     Place(Place, Option<Typed>),
+    /// Where a path leads that leads nowhere yet.
+    Later,
 }
 
 impl<'a> Order<'a> {
@@ -147,6 +152,11 @@ impl<'a> Order<'a> {
         let place = find_in_kernel(guest, self.target)?;
         let typed = place.known_type().filter(|_| self.needs_type());
         Ok(Aim { order: self, at: At::Place(place, typed) })
+    }
+
+    /// Aims at a place that is only to be found when it counts.
+    pub fn later(self) -> Aim<'a> {
+        Aim { order: self, at: At::Later }
     }
 
     fn region(self, region: Region) -> Aim<'a> {
@@ -226,6 +236,7 @@ impl Aim<'_> {
         let order = &self.order;
         let (at, size, typed, drawn) = match &self.at {
             At::Place(place, typed) => (place.gva, place.size, typed.as_ref(), None),
+            At::Later => return Err(OrderError::NotYet(order.target.to_owned())),
             At::Region(region) => {
                 let Space::Victim(victim) = space else {
                     return Err(OrderError::NoRegion(region.to_string()));
@@ -256,7 +267,7 @@ impl Aim<'_> {
     /// How many bytes the target has, where anything may lie outside of it.
     pub fn size(&self) -> Option<u64> {
         match &self.at {
-            At::Region(_) => None,
+            At::Region(_) | At::Later => None,
             At::Place(place, _) => Some(place.size).filter(|size| *size > 0),
         }
     }
@@ -267,11 +278,13 @@ impl Aim<'_> {
         untyped && self.order.size.is_none() && self.order.scalar.is_none()
     }
 
-    /// The pointers that led to its place, and what each held.
-    pub fn pointers(&self) -> &[(Gva, u64)] {
+    /// Whether its place still is where it was found: `held` tells whether a pointer on the way there
+    /// holds what it did.
+    pub fn leads_there(&self, held: impl Fn(&(Gva, u64)) -> bool) -> bool {
         match &self.at {
-            At::Region(_) => &[],
-            At::Place(place, _) => &place.pointers,
+            At::Region(_) => true,
+            At::Place(place, _) => place.pointers.iter().all(held),
+            At::Later => false,
         }
     }
 }

@@ -98,9 +98,10 @@ impl Series<'_> {
         if self.dry_run {
             return Ok(rehearse(&injections)?);
         }
-        let mut receipts = inject(&injections, self.pauser)?;
-        if let Some((fired, trigger)) = cause {
-            let values = trigger.values();
+        let mut values = None;
+        let look = || values = cause.as_ref().map(|(_, trigger)| trigger.values());
+        let mut receipts = inject(&injections, self.pauser, look)?;
+        if let Some(((fired, _), values)) = cause.zip(values) {
             for receipt in &mut receipts {
                 receipt.trigger = Some(fired.written(&values, receipt.monotonic_ns));
             }
@@ -187,7 +188,7 @@ impl<'p> Prey<'p> {
         let view = self.space.view();
         let held = |(at, to): &(_, u64)| view.read_u64(*at).is_ok_and(|now| now == *to);
         match (self.space, self.victim) {
-            _ if aim.pointers().iter().all(held) => Ok(aim.clone()),
+            _ if aim.leads_there(held) => Ok(aim.clone()),
             (Space::Victim(_), Some(victim)) => {
                 aim.order.in_victim(victim, &Target::find(victim, aim.order.target)?)
             }

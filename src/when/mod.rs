@@ -8,6 +8,7 @@ mod grammar;
 mod pace;
 mod schedule;
 mod trigger;
+mod urgency;
 
 pub use condition::{Condition, ConditionError, Distance};
 pub use schedule::{Schedule, ScheduleError};

@@ -12,6 +12,9 @@ const LONGEST_STILL: Duration = Duration::from_micros(200);
 /// A rest is this part of the time that is left, or that the counter has stood still.
 const PART: u32 = 4;
 const PART_STILL: u32 = 16;
+/// The same of a step, where the goal is overdue by [`LATE`] steps.
+const PART_LATE: u32 = 16;
+const LATE: u32 = 2;
 
 /// The pace of one counter, as far as it was seen.
 #[derive(Clone, Debug)]
@@ -49,6 +52,10 @@ impl Pace {
             // Half a step earlier than expected: they are not all alike.
             Some(step) => {
                 let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+                // Who counts may be waiting for the very core that looking takes.
+                if stood > step.saturating_mul(steps.saturating_add(LATE)) {
+                    return Some((step / PART_LATE).clamp(SHORTEST, LONGEST_STILL));
+                }
                 let left = step.saturating_mul(steps).saturating_sub(stood + step / 2);
                 (left / PART).min(LONGEST)
             }
@@ -78,6 +85,15 @@ mod tests {
         assert_eq!(pace.rest(1, start + MS), Some(MS / 8));
         assert_eq!(pace.rest(1, start + 2 * MS), None);
         assert_eq!(pace.rest(u64::MAX, start + MS), Some(LONGEST));
+    }
+
+    #[test]
+    fn one_that_does_not_come_is_left_the_core() {
+        let start = Instant::now();
+        let mut pace = Pace::new(0, start);
+        pace.see(1, start + MS);
+        assert_eq!(pace.rest(1, start + 3 * MS), None);
+        assert_eq!(pace.rest(1, start + 5 * MS), Some(MS / 16));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! nothing.
 
 use super::pace::Pace;
+use super::urgency::Urgency;
 use super::{Condition, ConditionError, Distance};
 use crate::address::{Gpa, Gva};
 use crate::guest::GuestError;
@@ -13,10 +14,12 @@ use crate::process::ProcessError;
 use crate::scalar::{Number, Scalar};
 use crate::site::{Place, Space, TargetError};
 use crate::types::{Shape, Typed, TypesError, Value};
+use crate::vmm::Vm;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -218,7 +221,10 @@ pub struct Trigger<'t> {
     /// Whether it has fired, and has not been seen to be over since.
     fired: bool,
     pace: Option<(usize, Pace)>,
-    /// When the VM itself was looked at last.
+    /// How often it was looked at since it was waited for.
+    looks: u64,
+    /// The VM, where it is known, and when it was looked at last.
+    vm: Option<Arc<dyn Vm>>,
     vm_checked: Instant,
 }
 
@@ -314,6 +320,8 @@ impl<'t> Trigger<'t> {
             before: None,
             fired: false,
             pace: None,
+            looks: 0,
+            vm: space.guest().vm(),
             vm_checked: Instant::now(),
         };
         trigger.aim()?;
@@ -330,11 +338,17 @@ impl<'t> Trigger<'t> {
         Ok(())
     }
 
+    /// What is waited for.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
     /// Waits until it fires, or `stop` says so, or `until`. Once it has fired, what was waited for
     /// must be over before it fires again.
     pub fn wait(&mut self, until: Option<Instant>, stop: &dyn Fn() -> bool) -> Waited {
-        let started = Instant::now();
-        let mut watch = Watched { started, looks: 0, false_since: None };
+        self.looks = 0;
+        let urgency = Urgency::new();
+        let mut watch = Watched { started: Instant::now(), false_since: None, urgency };
         loop {
             let checked = Instant::now();
             if let Some(ended) = self.recheck(until, stop) {
@@ -350,21 +364,20 @@ impl<'t> Trigger<'t> {
     fn watch(&mut self, watched: &mut Watched, until: Instant) -> Option<Fired> {
         let mut start = Instant::now();
         while start < until {
-            let fires = self.look(&mut watched.looks);
+            let fires = self.look();
             let now = Instant::now();
             match fires {
                 Some(true) if !self.fired => {
                     let values = self.confirmed()?;
                     self.fired = true;
-                    return Some(watched.fired(self.event.to_string(), values, now));
+                    return Some(self.fired(watched, values, now));
                 }
                 Some(true) => {}
                 Some(false) => {
                     self.fired = false;
                     watched.false_since = Some(start);
                     if let Some(rest) = self.rest(now) {
-                        sleep(rest);
-                        start = Instant::now();
+                        start = watched.rest(rest);
                         continue;
                     }
                 }
@@ -373,13 +386,14 @@ impl<'t> Trigger<'t> {
                     return None;
                 }
             }
+            watched.urgency.goes_on(now);
             start = now;
         }
         None
     }
 
     /// Looks some times; whether it fires, if that can be told.
-    fn look(&mut self, looks: &mut u64) -> Option<bool> {
+    fn look(&mut self) -> Option<bool> {
         let (targets, last) = (&self.targets, &mut self.last);
         let mut read = |index: usize| {
             let number = targets.get(index)?.as_ref()?.number();
@@ -387,7 +401,7 @@ impl<'t> Trigger<'t> {
             number
         };
         for _ in 0..LOOKS {
-            *looks += 1;
+            self.looks += 1;
             let fires = match &self.event {
                 Event::Holds(condition) => condition.holds(&mut read)?,
                 Event::Changes(_) => {
@@ -427,6 +441,30 @@ impl<'t> Trigger<'t> {
         Some(self.values_of(&self.last))
     }
 
+    fn fired(&self, watched: &Watched, values: Map<String, Json>, at: Instant) -> Fired {
+        let ns = |since: Instant| (at - since).as_nanos() as u64;
+        Fired {
+            when: self.event.to_string(),
+            values,
+            values_after: None,
+            gap_ns: watched.false_since.map(ns),
+            written_ns: None,
+            waited_ns: ns(watched.started),
+            looks: self.looks,
+            at_ns: monotonic_ns(),
+        }
+    }
+
+    /// How often was looked since it was waited for, and what was seen last: the values that were
+    /// looked at.
+    pub fn seen(&self) -> (u64, Map<String, Json>) {
+        let value = |(index, text): (usize, &String)| {
+            let scalar = self.targets.get(index)?.as_ref()?.scalar;
+            Some((text.clone(), json(scalar, (*self.last.get(index)?)?)))
+        };
+        (self.looks, self.event.targets().iter().enumerate().filter_map(value).collect())
+    }
+
     /// The values now.
     pub fn values(&self) -> Map<String, Json> {
         self.values_of(&[])
@@ -452,7 +490,9 @@ impl<'t> Trigger<'t> {
         }
         if self.vm_checked.elapsed() >= RECHECK_VM {
             self.vm_checked = Instant::now();
-            if let Err(error) = self.space.guest().ram_still_there() {
+            let guest = self.space.guest();
+            let there = guest.ram_still_there().and_then(|()| guest.vm_still_there(&self.vm));
+            if let Err(error) = there {
                 return Some(Waited::NoGuest(error));
             }
         }
@@ -471,23 +511,18 @@ impl<'t> Trigger<'t> {
 /// What is known of looking so far.
 struct Watched {
     started: Instant,
-    looks: u64,
     /// A moment before the last look that fired nothing.
     false_since: Option<Instant>,
+    urgency: Urgency,
 }
 
 impl Watched {
-    fn fired(&self, when: String, values: Map<String, Json>, at: Instant) -> Fired {
-        let ns = |since: Instant| (at - since).as_nanos() as u64;
-        Fired {
-            when,
-            values,
-            values_after: None,
-            gap_ns: self.false_since.map(ns),
-            written_ns: None,
-            waited_ns: ns(self.started),
-            looks: self.looks,
-            at_ns: monotonic_ns(),
-        }
+    /// Rests, and tells when that was over.
+    fn rest(&mut self, time: Duration) -> Instant {
+        self.urgency.rests();
+        sleep(time);
+        let now = Instant::now();
+        self.urgency.has_rested(now);
+        now
     }
 }

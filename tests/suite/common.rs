@@ -32,7 +32,8 @@ pub fn kernels() -> Vec<PathBuf> {
 pub fn files() -> Initramfs {
     let mut files = Initramfs::with_busybox().unwrap();
     files.copy(&built("guest/wrapper"), "/wrapper").unwrap();
-    for victim in ["hpccg", "holder", "holder-pie", "holder-noid"] {
+    for victim in ["hpccg", "holder", "holder-pie", "holder-noid", "iterations", "iterations-bare"]
+    {
         files.copy(&built(&format!("fixtures/{victim}")), &format!("/{victim}")).unwrap();
     }
     files

@@ -79,7 +79,7 @@ fn inject_byte(guest: &Guest, pid: i32, gva: u64, byte: u8) -> Result<Receipt, I
         drawn: None,
         allow: Allow::Own,
     };
-    Ok(inject(&[order], None)?.remove(0))
+    Ok(inject(&[order], None, || ())?.remove(0))
 }
 
 /// The same by the list of a Palacios host, which names the VM by a device without RAM.
