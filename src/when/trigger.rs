@@ -362,7 +362,11 @@ impl<'t> Trigger<'t> {
                 Some(false) => {
                     self.fired = false;
                     watched.false_since = Some(start);
-                    sleep(self.rest(now).unwrap_or_default());
+                    if let Some(rest) = self.rest(now) {
+                        sleep(rest);
+                        start = Instant::now();
+                        continue;
+                    }
                 }
                 None => {
                     sleep(PATIENCE);

@@ -20,6 +20,7 @@ mod pause;
 mod plain_kernel;
 mod probe;
 mod proofs;
+mod record;
 mod shell;
 mod sites;
 mod typed;
