@@ -2,9 +2,10 @@
 # The paper's experiment: once a second a random integer from 1 to 100 is written as 4 bytes over
 # the victim's rtrans, until the victim has ended.
 #
-#   VMFI_MEMORY=RAM VMFI_SYSTEM_MAP=MAP VMFI_VICTIM=./hpccg examples/every-second.sh WRAPPER_PID
+#   VMFI_MEMORY=RAM examples/every-second.sh WRAPPER_PID
 #
-# INTERVAL sets another pause, in seconds; VMFI names another vmfi than the one in PATH.
+# INTERVAL sets another pause, in seconds; VMFI names another vmfi than the one in PATH. What one
+# process does as well, and when it does not: `vmfi help when`.
 set -u
 pid=${1:?usage: every-second.sh WRAPPER_PID}
 while :; do

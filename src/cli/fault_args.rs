@@ -7,7 +7,8 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, Error, FromArgMa
 
 /// The group that all models are in: one of them at most.
 pub const GROUP: &str = "fault";
-const HEADING: &str = "Fault";
+/// What the options stand under.
+pub const HEADING: &str = "Fault";
 
 /// The fault model, if one was asked for.
 pub struct FaultArgs {

@@ -17,7 +17,7 @@ use super::moment_args::{AfterArgs, MomentArgs};
 use super::number;
 use super::output::Receipts;
 use super::victim_args::{self as words, VictimArgs};
-use super::wait::WaitArgs;
+use super::wait::{self, WaitArgs};
 use crate::inject::{Order, What};
 use crate::memory::Access;
 use crate::record::Log;
@@ -35,56 +35,54 @@ const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
 pub struct InjectArgs {
     #[command(flatten)]
     victim: VictimArgs,
-    /// Where to write: a symbol, LIBRARY:SYMBOL, an address, a path such as 'A->vals[17]', or a region
-    /// to draw a place from; see 'vmfi help targets'
+    /// Where to write: a symbol, an address, a path such as 'A->vals[17]', or a region to draw a byte
+    /// from; see 'vmfi help targets'
     #[arg(value_name = "TARGET", allow_negative_numbers = true)]
     symbol: Option<String>,
-    /// The value, decimal or 0x; may be negative. Without NUM_BYTES, one of the place's own type:
-    /// 1.5 is one too
+    /// What to write, as 6, -1, 0x10 or 1.5; none with an option under 'Fault'
     #[arg(allow_hyphen_values = true)]
     value: Option<String>,
-    /// As how many bytes, 1 to 8 [default: as the place's type has it, else all of the symbol; of a
-    /// region 1]
+    /// As how many bytes, 1 to 8 [default: those of TARGET; of a region 1]
     #[arg(allow_hyphen_values = true)]
     num_bytes: Option<String>,
-    /// Bytes from the symbol on, decimal or 0x; may be negative [default: 0]
+    /// Bytes from TARGET on, decimal or 0x; may be negative [default: 0]
     #[arg(allow_hyphen_values = true)]
     offset: Option<String>,
-    #[command(flatten)]
-    fault: FaultArgs,
-    /// How many bytes, instead of NUM_BYTES
-    #[arg(long, value_name = "N", value_parser = number::parse)]
-    bytes: Option<i128>,
-    /// What the bytes are, whatever the place's own type: i8 to i64, u8 to u64, f32, f64
-    #[arg(long = "type", value_name = "TYPE", value_parser = fault_args::parse_type)]
-    scalar: Option<Scalar>,
-    /// The seed that all is drawn from [default: one is drawn]
-    #[arg(long, value_name = "N", value_parser = number::parse_u64)]
-    seed: Option<u64>,
-    /// Do the same at this target too, as close together as can be
-    #[arg(long, value_name = "TARGET")]
-    also: Vec<String>,
-    /// In every descendant that has the target, as the ranks of one MPI job
-    #[arg(long, conflicts_with_all = ["child", "direct", "kernel"])]
+    /// Every descendant of the wrapper that has TARGET, as of an MPI job
+    #[arg(long, help_heading = words::HEADING, conflicts_with_all = ["child", "direct", "kernel"])]
     all_children: bool,
     #[command(flatten)]
-    moment: MomentArgs,
+    fault: FaultArgs,
+    /// Of how many bytes it is, as NUM_BYTES says too [default: those of TARGET; of a region 1]
+    #[arg(long, help_heading = fault_args::HEADING, value_name = "N", value_parser = number::parse)]
+    bytes: Option<i128>,
+    /// What they are: i8 to i64, u8 to u64, f32, f64 [default: TARGET's type]
+    #[arg(long = "type", help_heading = fault_args::HEADING, value_name = "TYPE", value_parser = fault_args::parse_type)]
+    scalar: Option<Scalar>,
+    /// Draw from this seed [default: one is drawn, and named in the receipt]
+    #[arg(long, help_heading = fault_args::HEADING, value_name = "N", value_parser = number::parse_u64)]
+    seed: Option<u64>,
     #[command(flatten)]
-    after: AfterArgs,
+    moment: MomentArgs,
+    /// Write here too, as close together as can be; may be given again
+    #[arg(long, help_heading = wait::HEADING, value_name = "TARGET")]
+    also: Vec<String>,
+    /// Stop the VM meanwhile, by its QMP socket
+    #[arg(long, help_heading = wait::HEADING)]
+    pause: bool,
     #[command(flatten)]
     wait: WaitArgs,
-    /// Stop the VM round the write, by its QMP socket
-    #[arg(long)]
-    pause: bool,
-    /// Append a line to this file for each injection; 'vmfi help record' says what is in it
-    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    /// Append a line to this file for each injection; see 'vmfi help record'
+    #[arg(long, help_heading = wait::HEADING, value_name = "FILE", conflicts_with = "dry_run")]
     log: Option<PathBuf>,
     /// All but the write: RAM is not even mapped writable
-    #[arg(long)]
+    #[arg(long, help_heading = wait::HEADING)]
     dry_run: bool,
     /// Write even where the page is not the victim's own
-    #[arg(long)]
+    #[arg(long, help_heading = wait::HEADING)]
     force: bool,
+    #[command(flatten)]
+    after: AfterArgs,
 }
 
 pub fn run(args: &InjectArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Result<()> {

@@ -375,13 +375,13 @@ impl<'s> Session<'s> {
         self.recorder.map_or(Ok(()), Recorder::end)?;
         match outcome {
             Outcome::Failed(error) if made > 0 => {
-                Err(error.context(format!("{made} injections went in, and then")))
+                Err(error.context(format!("{} went in, and then", injections(made))))
             }
             Outcome::Failed(error) => Err(error),
             Outcome::Made(why) => {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 if self.call.timed && self.call.several {
-                    output::note(&format!("{made} injections went in{why}"));
+                    output::note(&format!("{} went in{why}", injections(made)));
                 }
                 Ok(())
             }
@@ -392,6 +392,10 @@ impl<'s> Session<'s> {
 /// All that is aimed at, in the order of the receipts.
 fn aims<'s>(series: &'s Series) -> impl Iterator<Item = (&'s Prey<'s>, &'s Aim<'s>)> {
     series.preys.iter().flat_map(|prey| prey.aims.iter().map(move |aim| (prey, aim)))
+}
+
+fn injections(count: usize) -> String {
+    if count == 1 { "1 injection".to_owned() } else { format!("{count} injections") }
 }
 
 /// How the target `text` of a trigger is read in `prey`.

@@ -21,12 +21,13 @@ mod output;
 mod probe;
 mod profile;
 mod read;
+mod reference;
 mod replay;
 mod shell;
 mod signal;
 mod steps;
 mod symbols;
-mod targets;
+mod topics;
 mod undo;
 mod victim_args;
 mod wait;
@@ -79,7 +80,8 @@ enum Command {
     Guests(guests::GuestsArgs),
     Profile(profile::ProfileArgs),
     Cache(cache::CacheArgs),
-    Targets(targets::TargetsArgs),
+    #[command(flatten)]
+    Topic(topics::Topic),
     #[command(subcommand, hide = true)]
     Shell(shell::ShellCommand),
     #[command(name = vmm::GUARD, hide = true)]
@@ -157,7 +159,7 @@ fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
         use Command as C;
-        let none = matches!(self.command, C::Shell(_) | C::Targets(_) | C::ResumeGuard(_));
+        let none = matches!(self.command, C::Shell(_) | C::Topic(_) | C::ResumeGuard(_));
         (!none).then_some(&self.guest)
     }
 
@@ -184,7 +186,7 @@ impl CommandLine for Cli {
             Command::Guests(args) => guests::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Cache(args) => cache::run(args, json),
-            Command::Targets(_) => targets::run(),
+            Command::Topic(topic) => topics::run(topic),
             Command::Shell(command) => shell::run(command, Self::command()),
             Command::ResumeGuard(args) => guard::run(args),
         }

@@ -11,25 +11,25 @@ use std::time::Duration;
 #[derive(Args)]
 #[command(next_help_heading = "Moment")]
 pub struct MomentArgs {
-    /// Inject again and again, so far apart, until the victim ends
+    /// Inject again and again, this far apart, until the victim ends
     #[arg(long, value_name = "TIME", value_parser = number::parse_interval)]
     every: Option<Duration>,
-    /// Inject so many times
+    /// Inject this many times; with a trigger, each time that it fires anew
     #[arg(long, value_name = "N", value_parser = number::parse_count)]
     count: Option<u64>,
-    /// Inject for so long; with a trigger, wait no longer than that
+    /// Inject no longer than this; with a trigger, wait no longer
     #[arg(long = "for", value_name = "TIME", value_parser = number::parse_duration)]
     limit: Option<Duration>,
-    /// Begin so long from now
+    /// Begin this long from now: 250ms, 2s, 5m
     #[arg(long, value_name = "TIME", value_parser = number::parse_duration)]
     after: Option<Duration>,
-    /// Inject at a moment drawn from these and what lies between, as in 0s..10s
+    /// Inject at a moment drawn from this span, as in 0s..10s
     #[arg(long, value_name = "TIME..TIME", value_parser = number::parse_span, conflicts_with = "every")]
     at_random: Option<(Duration, Duration)>,
-    /// Wait until this holds, as in 'niters == 40 && normr < 1e-3'; see 'vmfi help when'
+    /// Inject once this holds, as in 'niters == 40'; see 'vmfi help when'
     #[arg(long, value_name = "CONDITION", value_parser = Condition::parse, conflicts_with_all = ["every", "at_random"])]
     when: Option<Condition>,
-    /// Wait until this target has another value
+    /// Inject once this target's value is another one
     #[arg(long, value_name = "TARGET", conflicts_with_all = ["every", "at_random", "when"])]
     when_changes: Option<String>,
 }
@@ -82,13 +82,13 @@ impl MomentArgs {
 #[derive(Args)]
 #[command(next_help_heading = "After the write")]
 pub struct AfterArgs {
-    /// Hold the value against the victim for so long: a fault that is stuck
+    /// Hold the value against the victim for this long: a stuck-at fault
     #[arg(long, value_name = "TIME", value_parser = number::parse_duration)]
     hold: Option<Duration>,
-    /// Look so many times a second whether it is to be held, not as often as can be
+    /// With --hold: look this many times a second, not as often as can be
     #[arg(long, value_name = "N", value_parser = number::parse_rate, requires = "hold")]
     rate: Option<Duration>,
-    /// Follow for so long what becomes of the value
+    /// Follow for this long what becomes of the value
     #[arg(long, value_name = "TIME", value_parser = number::parse_duration, conflicts_with = "hold")]
     watch: Option<Duration>,
 }

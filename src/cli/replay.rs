@@ -31,7 +31,7 @@ pub struct ReplayArgs {
     /// The wrapper's process id [default: the one in the log]
     #[arg(value_name = "WRAPPER_PID", value_parser = number::parse_pid)]
     pid: Option<i32>,
-    /// What is to be the same
+    /// What is the same: name of the place and bits changed, or address and bytes written
     #[arg(long, value_enum, default_value_t = By::Symbol)]
     by: By,
     /// Make one after the other, whenever they were made; triggers are waited for all the same
@@ -53,9 +53,7 @@ pub struct ReplayArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum By {
-    /// The place by its name, and the bits that are changed
     Symbol,
-    /// The address, and the bytes that are written there
     Bytes,
 }
 

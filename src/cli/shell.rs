@@ -1,16 +1,16 @@
 //! `vmfi shell`: what `make install` puts where shells and `man` find it. Hidden, as nobody types it.
 //!
 //! `vmfi shell completions SHELL` prints the completions of a shell, `vmfi shell man FOLDER` writes
-//! `vmfi.1`, a page for each command, and `kmem.1`.
+//! `vmfi.1`, a page for each command, and `kmem.1`. `vmfi shell reference` prints docs/reference.md.
 
 use super::kmem::Kmem;
-use super::output;
+use super::{output, reference};
 use anyhow::Context;
 use clap::{CommandFactory, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
-/// What 'make install' installs besides the programs
+/// What 'make install' installs besides the programs, and the reference
 #[derive(Subcommand)]
 pub enum ShellCommand {
     /// Print the completions of a shell
@@ -18,6 +18,8 @@ pub enum ShellCommand {
         /// Which shell
         shell: Shell,
     },
+    /// Print the page of all commands and their options
+    Reference,
     /// Write the manual pages
     Man {
         /// The folder to write them to
@@ -32,6 +34,7 @@ pub fn run(command: &ShellCommand, vmfi: clap::Command) -> anyhow::Result<()> {
             clap_complete::generate(*shell, &mut visible(&vmfi), "vmfi", &mut text);
             output::text(&String::from_utf8(text)?)
         }
+        ShellCommand::Reference => output::text(&reference::page(&vmfi, &Kmem::command())),
         ShellCommand::Man { folder } => clap_mangen::generate_to(vmfi, folder)
             .and_then(|()| clap_mangen::generate_to(Kmem::command(), folder))
             .with_context(|| format!("cannot write manual pages to {}", folder.display())),

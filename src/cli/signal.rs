@@ -4,9 +4,14 @@ use anyhow::Context;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CAUGHT: AtomicBool = AtomicBool::new(false);
+/// Whether they are caught already: a replay comes here for each injection.
+static CATCHING: AtomicBool = AtomicBool::new(false);
 
 /// From now on, Ctrl-C and what else ends programs is a word, not the end. A second time, it is.
 pub fn catch() -> anyhow::Result<()> {
+    if CATCHING.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     let handler = || {
         if CAUGHT.swap(true, Ordering::Relaxed) {
             std::process::exit(STOPPED);

@@ -9,17 +9,20 @@ use crate::victim::{Files, VictimError};
 use clap::Args;
 use std::path::PathBuf;
 
+/// What the options stand under.
+pub const HEADING: &str = "The victim";
+
 /// Which process is meant.
 #[derive(Args)]
 pub struct ProcessArgs {
     /// The wrapper's process id, as 'vmfi list' shows it; none with --kernel
     #[arg(value_name = "WRAPPER_PID")]
     pub pid: String,
-    /// Which descendant, where several could be meant
-    #[arg(long, value_name = "PID", value_parser = number::parse_pid, conflicts_with = "direct")]
+    /// Which descendant of the wrapper, where several could be meant
+    #[arg(long, help_heading = HEADING, value_name = "PID", value_parser = number::parse_pid, conflicts_with = "direct")]
     child: Option<i32>,
     /// WRAPPER_PID is the victim itself
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     direct: bool,
 }
 
@@ -61,17 +64,17 @@ pub struct VictimArgs {
     pub process: ProcessArgs,
     /// The victim's program, or a folder to look in for it and its libraries [default: as the guest
     /// has them, or the current folder]
-    #[arg(long, env = "VMFI_VICTIM", value_name = "PATH")]
+    #[arg(long, help_heading = HEADING, env = "VMFI_VICTIM", value_name = "PATH")]
     victim: Option<PathBuf>,
-    /// A map of the victim's symbols instead: what nm printed, or like System.map
-    #[arg(long, value_name = "PATH")]
+    /// A map of the victim's symbols instead, as nm or System.map has it
+    #[arg(long, help_heading = HEADING, value_name = "PATH")]
     victim_map: Option<PathBuf>,
     /// The program's debugging information, where that is in a file of its own [default: looked for
     /// beside the program, and by build-id]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, help_heading = HEADING, value_name = "PATH")]
     debug_file: Option<PathBuf>,
     /// The guest's kernel itself is meant: then no WRAPPER_PID is given
-    #[arg(long, conflicts_with_all = ["child", "direct", "victim_map", "debug_file"])]
+    #[arg(long, help_heading = HEADING, conflicts_with_all = ["child", "direct", "victim_map", "debug_file"])]
     pub kernel: bool,
 }
 

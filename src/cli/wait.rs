@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 /// How often the place is looked at meanwhile: a look takes some µs.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// What these options, and others about the write itself, stand under.
+pub const HEADING: &str = "The write";
+
 #[derive(Args, Clone, Copy, Default)]
 pub struct WaitArgs {
-    /// Wait up to so long until the page is the victim's own: until it has written there
-    #[arg(long, value_name = "SECONDS", value_parser = number::parse_duration)]
+    /// Wait up to this long until the victim has a page of its own there
+    #[arg(long, help_heading = HEADING, value_name = "TIME", value_parser = number::parse_duration)]
     wait_private: Option<Duration>,
-    /// Wait up to so long until there is a page: until the victim has touched it
-    #[arg(long, value_name = "SECONDS", value_parser = number::parse_duration)]
+    /// Wait up to this long until there is a page at all
+    #[arg(long, help_heading = HEADING, value_name = "TIME", value_parser = number::parse_duration)]
     wait_resident: Option<Duration>,
     /// When that began: the victim may be looked for again meanwhile, which takes no longer for it.
     #[arg(skip = Some(Instant::now()))]

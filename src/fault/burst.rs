@@ -8,7 +8,7 @@ use std::fmt;
 pub(super) const BURST: Spec = Spec {
     name: "burst",
     argument: Some("N"),
-    about: "Flip N adjacent bits, at a random place of the value",
+    about: "Flip N adjacent bits somewhere in the value",
     example: "191 rtrans --burst 3",
     parse: |text| Ok(Box::new(Burst { count: count(text, 1)? })),
 };

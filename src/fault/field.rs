@@ -10,7 +10,7 @@ use std::ops::Range;
 pub(super) const FIELD: Spec = Spec {
     name: "field",
     argument: Some("FIELD[:N]"),
-    about: "Flip a random bit of a float's field, sign, exponent or mantissa, or N distinct ones",
+    about: "Flip a random bit of a float's sign, exponent or mantissa, or N of them",
     example: "191 rtrans --field exponent",
     parse: |text| Ok(Box::new(parse(text)?)),
 };

@@ -8,7 +8,7 @@ use std::fmt;
 pub(super) const AND: Spec = Spec {
     name: "and",
     argument: Some("MASK"),
-    about: "Keep only the bits of the mask: the others are stuck at 0",
+    about: "Set all bits but those of the mask to 0",
     example: "191 rtrans --and 0xffffffff00000000",
     parse: |text| mask(Operator::And, text),
 };
@@ -16,7 +16,7 @@ pub(super) const AND: Spec = Spec {
 pub(super) const OR: Spec = Spec {
     name: "or",
     argument: Some("MASK"),
-    about: "Set the bits of the mask: these are stuck at 1",
+    about: "Set the bits of the mask to 1",
     example: "191 niters --or 0x80",
     parse: |text| mask(Operator::Or, text),
 };

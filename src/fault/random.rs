@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub(super) const RANDOM: Spec = Spec {
     name: "random",
     argument: Some("LOW..HIGH"),
-    about: "Draw the value uniformly from this range of whole numbers, both ends included",
+    about: "Write a whole number drawn uniformly from LOW to HIGH",
     example: "191 rtrans --random 1..100 --bytes 4",
     parse: |text| Ok(Box::new(text.parse::<Bounds>()?)),
 };

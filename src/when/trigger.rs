@@ -395,13 +395,17 @@ impl<'t> Trigger<'t> {
     /// Looks some times; whether it fires, if that can be told.
     fn look(&mut self) -> Option<bool> {
         let (targets, last) = (&self.targets, &mut self.last);
-        let mut read = |index: usize| {
-            let number = targets.get(index)?.as_ref()?.number();
-            *last.get_mut(index)? = number;
-            number
-        };
         for _ in 0..LOOKS {
             self.looks += 1;
+            // Each target is read once, however often it is named.
+            last.fill(None);
+            let mut read = |index: usize| {
+                let number = last.get_mut(index)?;
+                if number.is_none() {
+                    *number = targets.get(index)?.as_ref()?.number();
+                }
+                *number
+            };
             let fires = match &self.event {
                 Event::Holds(condition) => condition.holds(&mut read)?,
                 Event::Changes(_) => {
@@ -419,7 +423,10 @@ impl<'t> Trigger<'t> {
     /// How long to rest before the next look.
     fn rest(&mut self, now: Instant) -> Option<Duration> {
         let Event::Holds(condition) = &self.event else { return None };
-        let values = |index: usize| *self.last.get(index)?;
+        // What did not decide was not read.
+        let now_of = |index: usize| self.targets.get(index)?.as_ref()?.number();
+        let values =
+            |index: usize| self.last.get(index).copied().flatten().or_else(|| now_of(index));
         let Distance::Far { target, steps } = condition.distance(values) else { return None };
         let Some(Number::Whole(value)) = values(target) else { return None };
         match &mut self.pace {

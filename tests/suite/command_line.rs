@@ -52,16 +52,6 @@ fn has(line: &str, words: &[&str]) {
 }
 
 #[test]
-fn help_tells_how_places_are_named() {
-    for arguments in [&["help", "targets"][..], &["targets"], &["targets", "--help"]] {
-        let ran = vmfi(arguments);
-        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-        has(&ran.stdout, &["# Targets", "A.list_of_vals[17]", "region:heap", ".gnu_debuglink"]);
-    }
-    has(&vmfi(["help", "read"]).stdout, &["TARGET", "--debug-file"]);
-}
-
-#[test]
 fn usage_errors_are_one_line() {
     has(vmfi(["frobnicate"]).fails_with(2), &["frobnicate", "--help"]);
     has(vmfi::<&str>([]).fails_with(2), &["no command", "--help"]);
@@ -217,6 +207,7 @@ fn help_and_version_go_to_standard_output() {
     let help = vmfi(["inject", "--help"]);
     assert_eq!(help.code, 0);
     has(&help.stdout, &["--dry-run", "--force", "--victim", "<WRAPPER_PID>", "VMFI_MEMORY"]);
+    has(&vmfi(["help", "read"]).stdout, &["TARGET", "--debug-file"]);
     assert!(vmfi(["--version"]).stdout.starts_with("vmfi "));
 }
 
@@ -258,6 +249,8 @@ fn each_variable_is_read() {
     ];
     let files = Files::new();
     let help = files.here(&all, &["inject", "--help"]).stdout;
+    // Lines end anywhere.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for (name, value) in all {
         has(&help, &[&format!("[env: {name}={value}]")]);
     }

@@ -128,12 +128,16 @@ fn play(name: &str, image: fn() -> Image) {
 
 fn check(file: &Path, session: Session) {
     let expected = fs::read_to_string(file).unwrap();
-    let played = session.play(&expected);
+    keep(file, &session.play(&expected));
+}
+
+/// Proves that `file` holds just `found`, or writes it there.
+pub fn keep(file: &Path, found: &str) {
     if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-        fs::write(file, played).unwrap();
-    } else {
-        assert!(played == expected, "{}:\n{}", file.display(), differing(&expected, &played));
+        return fs::write(file, found).unwrap();
     }
+    let expected = fs::read_to_string(file).unwrap();
+    assert!(found == expected, "{}:\n{}", file.display(), differing(&expected, found));
 }
 
 /// The first lines that differ.

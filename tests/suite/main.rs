@@ -5,6 +5,7 @@ mod cache;
 mod command_line;
 mod common;
 mod device;
+mod docs;
 mod environment;
 mod faults;
 mod golden;
