@@ -32,14 +32,18 @@ pub struct Choice {
 pub struct Found<'g> {
     /// The victim.
     pub victim: Victim<'g>,
-    /// What the target means in it.
-    pub target: Target,
+    /// What the target means in it: not known where it leads through a pointer that is null now.
+    target: Option<Target>,
+    text: String,
 }
 
 impl Found<'_> {
     /// The place that the target means; an error for a region.
-    pub fn place(&self) -> Result<&Place, TargetError> {
-        self.target.place()
+    pub fn place(&self) -> Result<Place, TargetError> {
+        match &self.target {
+            Some(target) => target.place().cloned(),
+            None => Target::find(&self.victim, &self.text)?.place().cloned(),
+        }
     }
 
     fn of_program(&self) -> bool {
@@ -226,8 +230,11 @@ impl<'g> Look<'g, '_> {
             return Err(ProcessError::NotStarted(candidate.task.pid).into());
         }
         let victim = Victim::open(memory, self.files)?;
-        let target = Target::find(&victim, self.target)?;
-        Ok(Found { victim, target })
+        let target = match Target::find(&victim, self.target) {
+            Err(error) if error.is_of_memory() => None,
+            target => Some(target?),
+        };
+        Ok(Found { victim, target, text: self.target.to_owned() })
     }
 }
 

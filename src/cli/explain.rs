@@ -85,7 +85,7 @@ pub fn run(args: &ExplainArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Re
         })?,
         (Some(choice), None) => {
             choice.with_victim(&guest, &args.victim.files()?, target, |found| {
-                let place = found.place()?;
+                let place = &found.place()?;
                 let typed = type_of(&found.victim, place)?;
                 chain(Space::Victim(&found.victim.memory), (target, offset), place, typed)
             })?

@@ -64,7 +64,7 @@ pub fn run(args: &ReadArgs, guest_args: &GuestArgs, json: bool) -> anyhow::Resul
         })?,
         (Some(choice), None) => {
             choice.with_victim(&guest, &args.victim.files()?, order.target, |found| {
-                let place = found.place()?;
+                let place = &found.place()?;
                 let typed = || type_of(&found.victim, place);
                 read(Space::Victim(&found.victim.memory), place, typed, &order)
             })?

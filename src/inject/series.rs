@@ -99,7 +99,12 @@ impl Series<'_> {
             return Ok(rehearse(&injections)?);
         }
         let mut values = None;
-        let look = || values = cause.as_ref().map(|(_, trigger)| trigger.values());
+        let look = || {
+            if let Some((_, trigger)) = &cause {
+                values = Some(trigger.values());
+                trigger.done();
+            }
+        };
         let mut receipts = inject(&injections, self.pauser, look)?;
         if let Some(((fired, _), values)) = cause.zip(values) {
             for receipt in &mut receipts {

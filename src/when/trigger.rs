@@ -223,6 +223,7 @@ pub struct Trigger<'t> {
     pace: Option<(usize, Pace)>,
     /// How often it was looked at since it was waited for.
     looks: u64,
+    urgency: Urgency,
     /// The VM, where it is known, and when it was looked at last.
     vm: Option<Arc<dyn Vm>>,
     vm_checked: Instant,
@@ -321,6 +322,7 @@ impl<'t> Trigger<'t> {
             fired: false,
             pace: None,
             looks: 0,
+            urgency: Urgency::new(),
             vm: space.guest().vm(),
             vm_checked: Instant::now(),
         };
@@ -347,8 +349,7 @@ impl<'t> Trigger<'t> {
     /// must be over before it fires again.
     pub fn wait(&mut self, until: Option<Instant>, stop: &dyn Fn() -> bool) -> Waited {
         self.looks = 0;
-        let urgency = Urgency::new();
-        let mut watch = Watched { started: Instant::now(), false_since: None, urgency };
+        let mut watch = Watched { started: Instant::now(), false_since: None };
         loop {
             let checked = Instant::now();
             if let Some(ended) = self.recheck(until, stop) {
@@ -377,7 +378,7 @@ impl<'t> Trigger<'t> {
                     self.fired = false;
                     watched.false_since = Some(start);
                     if let Some(rest) = self.rest(now) {
-                        start = watched.rest(rest);
+                        start = self.urgency.rest(rest);
                         continue;
                     }
                 }
@@ -386,8 +387,7 @@ impl<'t> Trigger<'t> {
                     return None;
                 }
             }
-            watched.urgency.goes_on(now);
-            start = now;
+            start = self.urgency.goes_on(now);
         }
         None
     }
@@ -462,6 +462,11 @@ impl<'t> Trigger<'t> {
         }
     }
 
+    /// That what it fired for is done: until then, this thread goes before others.
+    pub fn done(&self) {
+        self.urgency.end();
+    }
+
     /// How often was looked since it was waited for, and what was seen last: the values that were
     /// looked at.
     pub fn seen(&self) -> (u64, Map<String, Json>) {
@@ -520,16 +525,4 @@ struct Watched {
     started: Instant,
     /// A moment before the last look that fired nothing.
     false_since: Option<Instant>,
-    urgency: Urgency,
-}
-
-impl Watched {
-    /// Rests, and tells when that was over.
-    fn rest(&mut self, time: Duration) -> Instant {
-        self.urgency.rests();
-        sleep(time);
-        let now = Instant::now();
-        self.urgency.has_rested(now);
-        now
-    }
 }

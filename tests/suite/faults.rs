@@ -191,7 +191,7 @@ fn what_makes_no_sense_is_refused(victim: &Holding) {
         ("value --flip 1 --zero", "cannot be used with"),
         ("value 6 --flip 1", "give no VALUE"),
         ("value --zero --bytes 0", "bytes"),
-        ("value 6 --bytes 4", "were not provided: <--random"),
+        ("value 6 4 0 --bytes 4", "not both"),
         ("value 6 4 --type f64", "--type"),
         ("value 6 4 0 --seed 1", "--seed"),
         ("value --flip-bits 1 --seed 1", "--seed"),

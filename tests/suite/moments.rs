@@ -104,7 +104,7 @@ fn the_asked_iteration_is_hit() {
         let wrapper = victim.wrapper.clone();
         let mut asked = Vec::new();
         let mut told = 0;
-        for (number, ahead) in (1..=TRIES).zip((10..=60).cycle()) {
+        for (number, ahead) in (1..=TRIES).zip((100..=150).cycle()) {
             let read = ["read", &wrapper, "k", "--json"];
             let k =
                 vmfi_in(folder.path(), &[], [&ram, &read[..]].concat()).json()["value"].as_u64();
