@@ -4,12 +4,16 @@
 //! over them holds, or one of them changes.
 
 mod condition;
+mod event;
 mod grammar;
 mod pace;
 mod schedule;
+mod target;
 mod trigger;
 mod urgency;
 
 pub use condition::{Condition, ConditionError, Distance};
+pub use event::{Event, Fired, monotonic_ns};
 pub use schedule::{Schedule, ScheduleError};
-pub use trigger::{Event, Find, Fired, Seen, Trigger, TriggerError, Waited, monotonic_ns, scalar};
+pub use target::{Find, Seen, TriggerError, scalar};
+pub use trigger::{Trigger, Waited};

@@ -70,6 +70,12 @@ impl Counting {
 
     /// The same, told to stop by a signal after `time`.
     fn interrupted(&self, words: &[&str], time: Duration) -> Ran {
+        let stop = |vmfi| kill_process(vmfi, Signal::INT).unwrap();
+        self.meanwhile(words, time, stop)
+    }
+
+    /// The same, where `then` is done after `time` to the process, or to the guest.
+    fn meanwhile(&self, words: &[&str], time: Duration, then: impl FnOnce(Pid)) -> Ran {
         let vmfi = Command::new(env!("CARGO_BIN_EXE_vmfi"))
             .arg("-m")
             .arg(self.live.guest.ram())
@@ -80,7 +86,7 @@ impl Counting {
             .spawn()
             .unwrap();
         sleep(time);
-        kill_process(Pid::from_child(&vmfi), Signal::INT).unwrap();
+        then(Pid::from_child(&vmfi));
         let output = vmfi.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));
@@ -211,6 +217,15 @@ fn with_the_vm_stopped_and_in_the_kernel() {
     assert_eq!((&receipt["paused"], &trigger["values"]["k"]), (&true.into(), &goal.into()));
     assert!(trigger["values_after"]["k"].as_u64() >= Some(goal), "{trigger}");
     in_the_kernel(&victim.live);
+    a_vm_that_ends(&victim);
+}
+
+/// Its RAM file is still there then.
+fn a_vm_that_ends(victim: &Counting) {
+    let qemu = Pid::from_raw(victim.live.guest.qemu_pid().unwrap()).unwrap();
+    let end = |_| kill_process(qemu, Signal::KILL).unwrap();
+    let ran = victim.meanwhile(&["idle", "5", "--when", "k < 0"], Duration::from_millis(500), end);
+    assert!(ran.fails_with(3).contains("has ended"), "{}", ran.stderr);
 }
 
 fn in_the_kernel(live: &Live) {
