@@ -81,27 +81,36 @@ impl Drop for Paused<'_> {
     }
 }
 
-struct Guard(Child);
+struct Guard {
+    child: Child,
+    /// What it was told last.
+    word: u8,
+}
 
 impl Guard {
     fn start(program: &Path, socket: &Path) -> std::io::Result<Self> {
         let mut command = Command::new(program);
         command.arg(GUARD).arg(socket).stdin(Stdio::piped()).stdout(Stdio::null());
         // What is typed to end us must not end it.
-        Ok(Self(command.stderr(Stdio::null()).process_group(0).spawn()?))
+        let child = command.stderr(Stdio::null()).process_group(0).spawn()?;
+        Ok(Self { child, word: RUNNING })
     }
 
     fn tell(guard: &Mutex<Self>, word: u8) -> std::io::Result<()> {
         let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.0.stdin.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[word]))
+        guard.word = word;
+        guard.child.stdin.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[word]))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // The end of the pipe: what it was told last counts.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        drop(self.child.stdin.take());
+        // Where it has to start the VM, it may have to wait for others; nobody waits for it then.
+        if self.word == RUNNING {
+            let _ = self.child.wait();
+        }
     }
 }
 
