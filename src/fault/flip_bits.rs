@@ -40,6 +40,7 @@ impl Model for FlipBits {
     fn change(&self, form: Form, _numbers: &mut ChaCha8Rng) -> Result<Fault, FaultError> {
         let bits: Vec<_> = self.bits.iter().copied().collect();
         match bits.last() {
+            _ if form.size == 0 => Err(FaultError::TooLong(0)),
             Some(&bit) if bit >= form.bits() => Err(FaultError::NoBit { bit, size: form.size }),
             _ => Fault::toggling(form, &bits),
         }

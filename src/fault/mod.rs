@@ -145,7 +145,7 @@ pub enum FaultError {
         high: i128,
     },
     /// A bit beyond the last.
-    #[error("there is no bit {bit}: {size} bytes have bits 0 to {}", 8 * .size - 1)]
+    #[error("there is no bit {bit}: {size} bytes have bits 0 to {}", last_bit(*.size))]
     NoBit {
         /// The bit.
         bit: u64,
@@ -170,6 +170,10 @@ pub enum FaultError {
         /// What the value is instead.
         form: Form,
     },
+}
+
+fn last_bit(size: u64) -> u64 {
+    size.saturating_mul(8).saturating_sub(1)
 }
 
 fn has(bits: u64) -> String {
@@ -429,6 +433,8 @@ mod tests {
         fails("field", "sign", Form::bytes(8), "--type f32 or f64");
         fails("field", "sign:2", double(), "the sign has 1");
         fails("flip", "1", Form::bytes(0), "4096");
+        fails("flip-bits", "3", Form::bytes(0), "0 bytes cannot be changed");
+        fails("flip-bits", "18446744073709551615", Form::bytes(u64::MAX), "no bit");
     }
 
     #[test]
