@@ -1,10 +1,14 @@
 //! The launcher inside the guest.
 //!
-//!     wrapper <executable> [args]
+//!     wrapper [--gate] [--hold-exit] [--no-aslr] [--patience SECONDS] <executable> [args]
 //!
 //! Prints its own process id, starts the program, prints the child's, passes SIGTERM and SIGINT
 //! on, and ends as the child did: its status, or 128 + signal. Its name in the task list is the
 //! marker that the host looks for, and its status block (see `status`) tells the host the rest.
+//!
+//! With `--gate` it waits before it starts the program until the host writes into the block, so that
+//! the host can take a snapshot there; keeps what the program prints; and stays afterwards until the
+//! host has read all that, or its patience ends.
 //!
 //! No libc and no allocation, so that it runs in any guest and stays out of the way.
 
@@ -13,25 +17,31 @@
 #![no_builtins]
 
 mod arch;
+mod execute;
 mod mem;
+mod options;
+mod output;
 mod status;
 mod sys;
+mod watch;
 
-use core::ffi::CStr;
-use status::{ENDED, RUNNING, set, vmfi_wrapper_status};
-use sys::{SIGCHLD, SIGINT, SIGTERM, Strings};
+use execute::execute;
+use options::Options;
+use output::Pipes;
+use status::{ENDED, GATED, RUNNING, STARTING, get, set, vmfi_wrapper_status};
+use sys::{SIGCHLD, SIGINT, SIGTERM, Signals, Strings};
+use watch::{LOOK_MS, wait_for_host, watch};
 
-const USAGE: &[u8] = b"usage: wrapper <executable> [args]\n\
-    Starts the program as a child that vmfi finds from outside the guest.\n";
+const USAGE: &[u8] =
+    b"usage: wrapper [--gate] [--hold-exit] [--no-aslr] [--patience SECONDS] <executable> [args]\n\
+    Starts the program as a child that vmfi finds from outside the guest.\n\
+    --gate              wait until the host opens the gate; keep the output for it\n\
+    --hold-exit         hold the program at its end until the host has looked\n\
+    --no-aslr           the same addresses each time\n\
+    --patience SECONDS  how long to wait for the host at the end (600)\n";
 const EXIT_USAGE: i32 = 2;
-const EXIT_CANNOT_EXECUTE: i32 = 127;
 const STDOUT: usize = 1;
 const STDERR: usize = 2;
-/// A path of PATH with the program's name must fit.
-const PATH_LIMIT: usize = 4096;
-const ENOENT: isize = -2;
-const EACCES: isize = -13;
-const ENOEXEC: isize = -8;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
@@ -43,51 +53,98 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the kernel lays the start stack out so.
     let (count, arguments) = unsafe { (*stack, stack.add(1).cast::<*const u8>()) };
-    if count < 2 {
-        sys::write(STDERR, USAGE);
-        sys::exit(EXIT_USAGE);
+    // SAFETY: argc arguments and a null come before the environment. Without any argument, not even
+    // a name, the null is the first.
+    let (words, environment) = unsafe { (arguments.add(count.min(1)), arguments.add(count + 1)) };
+    match Options::parse(words) {
+        Some(options) => run(&options, environment),
+        None => {
+            sys::write(STDERR, USAGE);
+            sys::exit(EXIT_USAGE)
+        }
     }
-    // SAFETY: argc arguments and a null come before the environment; argument 1 exists.
-    let (program, environment) = unsafe { (arguments.add(1), arguments.add(count + 1)) };
-    run(program, environment)
 }
 
-fn run(program: Strings, environment: Strings) -> ! {
+fn run(options: &Options, environment: Strings) -> ! {
     vmfi_wrapper_status.touch();
+    set!(patience, options.patience);
     print_process(b"wrapper: pid ", sys::process_id());
     // Blocked signals wait until they are asked for, so none is lost and no handler is needed.
-    let signals = sys::signal_set(&[SIGCHLD, SIGINT, SIGTERM]);
-    let mask = sys::block(signals);
+    let signals = Signals::block(&[SIGCHLD, SIGINT, SIGTERM]);
+    let mut pipes = None;
+    if options.gate {
+        pipes = Some(Pipes::new().unwrap_or_else(|| fail(b"wrapper: cannot make a pipe\n")));
+        wait_at_the_gate(&signals);
+    }
     set!(start_ns, sys::monotonic_ns());
-    let child = sys::fork() as i32;
-    if child == 0 {
-        sys::set_mask(mask);
-        execute(program, environment);
-    }
-    if child < 0 {
-        sys::write(STDERR, b"wrapper: cannot start a process\n");
-        sys::exit(1);
-    }
+    let child = start_child(options, environment, &signals, &mut pipes);
     set!(child_pid, child);
     set!(state, RUNNING);
     print_process(b"wrapper: child ", child);
-    let status = wait(child, signals);
+    let status = watch(child, &signals, pipes);
     set!(exit_status, status);
-    set!(end_ns, sys::monotonic_ns());
+    if get!(end_ns) == 0 {
+        set!(end_ns, sys::monotonic_ns());
+    }
     set!(state, ENDED);
+    if options.gate {
+        wait_for_host(|| get!(acknowledged) != 0);
+    }
     sys::exit(exit_code(status))
 }
 
-/// Waits until the child has ended, passing signals on.
-fn wait(child: i32, signals: u64) -> i32 {
-    loop {
-        if let Some(status) = sys::wait_for(child) {
-            return status;
+/// Waits until the host opens the gate; a signal ends that, and us.
+fn wait_at_the_gate(signals: &Signals) {
+    set!(state, GATED);
+    while get!(open) == 0 {
+        if let Some(signal @ (SIGINT | SIGTERM)) = signals.next() {
+            sys::exit(128 + signal);
         }
-        if let signal @ (SIGINT | SIGTERM) = sys::wait_signal(signals) {
-            sys::kill(child, signal);
-        }
+        sys::sleep_ms(LOOK_MS);
     }
+    set!(state, STARTING);
+}
+
+/// Starts the program; its process id.
+fn start_child(
+    options: &Options,
+    environment: Strings,
+    signals: &Signals,
+    pipes: &mut Option<Pipes>,
+) -> i32 {
+    // A child that is to be traced waits until it is.
+    let [waits, lets_on] = sys::pipe().unwrap_or_else(|| fail(b"wrapper: cannot make a pipe\n"));
+    let child = sys::fork() as i32;
+    if child < 0 {
+        fail(b"wrapper: cannot start a process\n");
+    }
+    if child == 0 {
+        sys::close(lets_on);
+        let _ = sys::read(waits, &mut [0]);
+        signals.restore();
+        if let Some(pipes) = pipes {
+            pipes.print_into();
+        }
+        if options.no_aslr {
+            sys::fix_addresses();
+        }
+        execute(options.program, environment);
+    }
+    if options.hold_exit && !sys::trace_exit(child) {
+        sys::kill(child, sys::SIGKILL);
+        fail(b"wrapper: cannot trace the program, which --hold-exit needs\n");
+    }
+    if let Some(pipes) = pipes {
+        pipes.read_only();
+    }
+    sys::close(waits);
+    sys::close(lets_on);
+    child
+}
+
+fn fail(why: &[u8]) -> ! {
+    sys::write(STDERR, why);
+    sys::exit(1)
 }
 
 /// What a shell would make of a wait status.
@@ -96,63 +153,6 @@ fn exit_code(status: i32) -> i32 {
         0 => status >> 8 & 0xff,
         signal => 128 + signal,
     }
-}
-
-/// Becomes the program, looked for in PATH if its name has no slash.
-fn execute(program: Strings, environment: Strings) -> ! {
-    // SAFETY: argument 1 is a string.
-    let name = unsafe { CStr::from_ptr((*program).cast()) }.to_bytes_with_nul();
-    let error = if name.contains(&b'/') {
-        sys::execve(name.as_ptr(), program, environment)
-    } else {
-        search(name, program, environment)
-    };
-    sys::write(STDERR, b"wrapper: cannot execute ");
-    sys::write(STDERR, name.split_last().map_or(&[], |(_, name)| name));
-    sys::write(
-        STDERR,
-        match error {
-            ENOENT => b": no such file\n",
-            EACCES => b": no permission\n",
-            ENOEXEC => b": not a program\n",
-            _ => b": the kernel refuses it\n",
-        },
-    );
-    sys::exit(EXIT_CANNOT_EXECUTE)
-}
-
-fn search(name: &[u8], program: Strings, environment: Strings) -> isize {
-    let mut error = ENOENT;
-    for folder in path(environment).split(|&byte| byte == b':') {
-        let folder = if folder.is_empty() { b"." } else { folder };
-        let mut buffer = [0u8; PATH_LIMIT];
-        let parts = folder.iter().chain(b"/").chain(name);
-        if folder.len() + 1 + name.len() > PATH_LIMIT {
-            continue;
-        }
-        buffer.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
-        let failed = sys::execve(buffer.as_ptr(), program, environment);
-        if failed != ENOENT {
-            error = failed;
-        }
-    }
-    error
-}
-
-/// The value of PATH, or a usual one.
-fn path(environment: Strings) -> &'static [u8] {
-    let mut next = environment;
-    // SAFETY: the list ends with null, and the start stack stays as long as the process.
-    while let Some(variable) = unsafe { (*next).as_ref() } {
-        // SAFETY: each is a string.
-        let text = unsafe { CStr::from_ptr(core::ptr::from_ref(variable).cast()) }.to_bytes();
-        if let Some(value) = text.strip_prefix(b"PATH=") {
-            return value;
-        }
-        // SAFETY: not yet at the end.
-        next = unsafe { next.add(1) };
-    }
-    b"/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 }
 
 /// Prints one whole line at once, so that the program's own output cannot split it.

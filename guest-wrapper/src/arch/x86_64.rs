@@ -4,16 +4,25 @@ use core::arch::{asm, global_asm};
 
 /// Numbers of arch/x86/entry/syscalls/syscall_64.tbl.
 pub mod number {
+    pub const READ: usize = 0;
     pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const POLL: usize = 7;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const DUP2: usize = 33;
+    pub const NANOSLEEP: usize = 35;
+    pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
-    pub const EXIT_GROUP: usize = 231;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
-    pub const GETPID: usize = 39;
-    pub const RT_SIGTIMEDWAIT: usize = 128;
+    pub const FCNTL: usize = 72;
+    pub const PTRACE: usize = 101;
+    pub const PERSONALITY: usize = 135;
     pub const CLOCK_GETTIME: usize = 228;
+    pub const EXIT_GROUP: usize = 231;
+    pub const SIGNALFD4: usize = 289;
+    pub const PIPE2: usize = 293;
 }
 
 // The kernel enters with the stack pointer at argc; the function expects it as its argument.
