@@ -10,9 +10,9 @@ use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::cache::{Cache, Shelf};
 use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols, Told};
-use crate::memory::{Access, GuestMemory, MemoryError};
+use crate::memory::{Access, GuestMemory, MemoryError, RamSource};
 use crate::vmm::{Layout, PalaciosError, RamLayout, Vm, VmError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How many kernels that are remembered are looked for in RAM that is not.
@@ -210,6 +210,22 @@ impl Guest {
         let keeper = ram.keeper.clone();
         let path = ram.sources.first().map(|source| source.path().to_owned());
         Ok(Self { source, sources, path, memory, layout, kernel, keeper })
+    }
+
+    /// The same guest in a copy of its RAM, the file at `path`: what was proved of the one holds for
+    /// the other. Its clock has not been seen to tick.
+    pub fn copied_to(&self, path: &Path, access: Access) -> Result<Self, GuestError> {
+        let source = RamSource::open(path, access)?;
+        let memory = source.map(self.memory.regions().clone())?;
+        if !self.kernel.also_in(memory.as_ref()) {
+            return Err(KernelError::NoKernel.into());
+        }
+        let shown = source.path().display().to_string();
+        let mut kernel = self.kernel.clone();
+        kernel.ticks = false;
+        let (layout, path) = (self.layout.clone(), Some(path.to_owned()));
+        let (source, sources) = (shown.clone(), vec![shown]);
+        Ok(Self { source, sources, path, memory, layout, kernel, keeper: Keeper::Nobody })
     }
 
     /// What was found out about it.

@@ -50,6 +50,7 @@ use vmcoreinfo::VmCoreInfo;
 const LINKED: Gva = Gva(0xffff_ffff_8100_0000);
 
 /// The guest's kernel, found in RAM and proved.
+#[derive(Clone)]
 pub struct Kernel {
     /// What it calls itself: the text of `linux_banner`.
     pub banner: String,

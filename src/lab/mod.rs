@@ -5,10 +5,18 @@ mod accel;
 mod console;
 mod guest;
 mod initramfs;
+mod instance;
+mod machine;
+mod snapshot;
 
 pub use accel::Accel;
 pub use guest::{Detached, LabGuest, Ram, Setup};
 pub use initramfs::Initramfs;
+pub use instance::{Instance, Status, end_left_behind};
+pub use machine::{Machine, RAM};
+pub use snapshot::Snapshot;
+
+use crate::vmm::VmError;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +66,9 @@ pub enum LabError {
         /// What it printed.
         output: String,
     },
+    /// QEMU does not answer as it should.
+    #[error(transparent)]
+    Vm(#[from] VmError),
     /// VMFI_ACCEL is neither.
     #[error("VMFI_ACCEL is '{0}'; it must be kvm or tcg")]
     BadAccel(String),

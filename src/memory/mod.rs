@@ -148,7 +148,7 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 /// Guest-physical memory: copied out, loaded and exchanged, never borrowed. Several threads may look
 /// at once.
-pub trait GuestMemory: Sync {
+pub trait GuestMemory: Send + Sync {
     /// Which guest-physical addresses are RAM.
     fn regions(&self) -> &RegionMap;
 

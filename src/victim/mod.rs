@@ -16,7 +16,7 @@ pub use files::Files;
 pub use libraries::{FileSymbols, Place};
 pub use loaded::{Loaded, Part};
 pub use program::Program;
-pub use wrapper::told_child;
+pub use wrapper::{Output, StatusBlock, Stream, Told, Word, WrapperState, told_child};
 
 use files::{Chosen, Lack};
 use libraries::Libraries;

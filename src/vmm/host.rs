@@ -2,6 +2,7 @@
 
 use rustix::fs::OFlags;
 use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -27,6 +28,8 @@ const MOST_DESCRIPTORS: usize = 4096;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
 /// behind the name.
 const START_FIELD: usize = 19;
+/// The one of the user time, counted from the blank behind the name; the system time is next.
+const CPU_TIME_FIELD: usize = 12;
 
 /// How long this host has run.
 pub fn uptime() -> Duration {
@@ -68,6 +71,22 @@ impl HostProcess {
         let mut all: Vec<_> = pids.filter_map(|pid| Self::open(proc, pid).ok()).collect();
         all.sort_by_key(|process| process.pid);
         all
+    }
+
+    /// How much CPU time it has used.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        let stat = read(&self.folder.join("stat"))?;
+        let stat = String::from_utf8_lossy(&stat);
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split(' ');
+        let times = fields.skip(CPU_TIME_FIELD).take(2).filter_map(|time| time.parse::<u64>().ok());
+        let ticks: u64 = times.sum();
+        Ok(Duration::from_nanos(ticks * 1_000_000_000 / clock_ticks_per_second().max(1)))
+    }
+
+    /// Ends it at once.
+    pub fn kill(&self) -> io::Result<()> {
+        let pid = Pid::from_raw(self.pid).filter(|_| self.still_runs());
+        Ok(kill_process(pid.ok_or(io::ErrorKind::NotFound)?, Signal::KILL)?)
     }
 
     /// Whether it still runs, and no other has its number.

@@ -14,6 +14,6 @@ pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
 pub use pause::{GUARD, Paused, Pauser, Stopped, guard};
 pub use placing::VmSource;
-pub use qemu::resume;
+pub use qemu::{Qmp, resume};
 pub use running::{VmTarget, find, of_file, only, running};
 pub use vm::{Vm, VmError, VmRam, VmmFacts};

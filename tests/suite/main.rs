@@ -25,6 +25,7 @@ mod proofs;
 mod record;
 mod shell;
 mod sites;
+mod snapshot;
 mod solver;
 mod typed;
 mod vms;

@@ -8,6 +8,8 @@ mod command_line;
 mod mtree;
 mod qmp;
 
+pub use qmp::Qmp;
+
 use super::host::{HostProcess, Mapping, PROC};
 use super::pause::Stopped;
 use super::placing::{Piece, Placing, mappings, piece};
@@ -15,7 +17,6 @@ use super::{Layout, Vm, VmError, VmRam, VmmFacts};
 use crate::address::Gpa;
 use crate::memory::RegionMap;
 use command_line::{Backend, BackendKind, CommandLine, Dimm};
-use qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;

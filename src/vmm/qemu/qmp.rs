@@ -4,19 +4,29 @@
 use super::super::VmError;
 use memchr::memchr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, sendmsg, socket_with,
+};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The longest answer that is taken; `info mtree -f` of a large machine is some 100 KiB.
 const LIMIT: usize = 4 << 20;
 /// Letters of a text of QEMU's that are shown, as an error's description.
 const SHOWN: usize = 200;
+/// How often it is asked whether it is done.
+const STEP: Duration = Duration::from_millis(1);
+/// What a file that is passed is called, until it is used.
+const GIVEN: &str = "vmfi-state";
 
 /// What a document is. Nothing else in it is kept, whoever sent it.
 #[derive(Deserialize)]
@@ -38,6 +48,14 @@ struct Failure {
 #[derive(Deserialize)]
 struct Status {
     running: bool,
+    #[serde(default)]
+    status: String,
+}
+
+/// What `query-migrate` answers.
+#[derive(Deserialize)]
+struct Migration {
+    status: Option<String>,
 }
 
 /// What `query-version` answers.
@@ -88,6 +106,26 @@ impl Qmp {
         let deadline = Instant::now() + limit;
         let stream = reach(path, limit)?;
         let pid = peer(path, &stream)?;
+        Self::greeted(path, stream, pid, deadline)
+    }
+
+    /// Speaks over `stream` with the QEMU of the process `pid`, which holds its other end. It is
+    /// called `name` in errors.
+    pub fn over(
+        stream: UnixStream,
+        name: &str,
+        pid: i32,
+        limit: Duration,
+    ) -> Result<Self, VmError> {
+        Self::greeted(Path::new(name), stream, pid, Instant::now() + limit)
+    }
+
+    fn greeted(
+        path: &Path,
+        stream: UnixStream,
+        pid: i32,
+        deadline: Instant,
+    ) -> Result<Self, VmError> {
         let (path, received) = (path.to_owned(), Vec::new());
         let mut new = Self { path, stream, received, searched: 0, deadline, pid };
         let greeting = new.receive()?;
@@ -96,6 +134,71 @@ impl Qmp {
         }
         let _: IgnoredAny = new.execute(&json!({"execute": "qmp_capabilities"}))?;
         Ok(new)
+    }
+
+    /// What is asked from now on must be answered within `limit`.
+    pub fn within(&mut self, limit: Duration) -> &mut Self {
+        self.deadline = Instant::now() + limit;
+        self
+    }
+
+    /// What its processors do, as it calls that: `running`, `paused`, `shutdown`, `inmigrate`.
+    pub fn status(&mut self) -> Result<String, VmError> {
+        let status: Status = self.execute(&json!({"execute": "query-status"}))?;
+        Ok(status.status)
+    }
+
+    /// Has a snapshot leave out RAM that lies in a file of its own (`x-ignore-shared`).
+    pub fn leave_out_shared_ram(&mut self) -> Result<(), VmError> {
+        let capability = json!({"capability": "x-ignore-shared", "state": true});
+        let arguments = json!({"capabilities": [capability]});
+        self.order_with("migrate-set-capabilities", arguments)
+    }
+
+    /// Writes the state of the machine's devices into `file`; that of the stopped machine.
+    pub fn save(&mut self, file: BorrowedFd) -> Result<(), VmError> {
+        self.give(file)?;
+        self.order_with("migrate", json!({"uri": format!("fd:{GIVEN}")}))?;
+        loop {
+            let told: Migration = self.execute(&json!({"execute": "query-migrate"}))?;
+            match told.status.as_deref() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    return Err(self.confused("it cannot write its state"));
+                }
+                _ => sleep(STEP),
+            }
+        }
+    }
+
+    /// Reads the state of the machine's devices from `file`, where the machine was started to wait
+    /// for one.
+    pub fn load(&mut self, file: BorrowedFd) -> Result<(), VmError> {
+        self.give(file)?;
+        self.order_with("migrate-incoming", json!({"uri": format!("fd:{GIVEN}")}))?;
+        while self.status()? == "inmigrate" {
+            sleep(STEP);
+        }
+        Ok(())
+    }
+
+    /// Passes a file to QEMU, under the name [`GIVEN`].
+    fn give(&mut self, file: BorrowedFd) -> Result<(), VmError> {
+        let command = format!("{}\n", json!({"execute": "getfd", "arguments": {"fdname": GIVEN}}));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        let files = [file];
+        beside.push(SendAncillaryMessage::ScmRights(&files));
+        let text = [IoSlice::new(command.as_bytes())];
+        let sent = sendmsg(&self.stream, &text, &mut beside, SendFlags::empty());
+        sent.map_err(|error| no_answer(&self.path, error.into()))?;
+        let _: IgnoredAny = self.answer()?;
+        Ok(())
+    }
+
+    fn order_with(&mut self, command: &str, arguments: Value) -> Result<(), VmError> {
+        let _: IgnoredAny = self.execute(&json!({"execute": command, "arguments": arguments}))?;
+        Ok(())
     }
 
     /// What the monitor for people answers to `command`.
@@ -136,6 +239,11 @@ impl Qmp {
         let limited = self.stream.set_write_timeout(Some(self.left()?));
         let sent = limited.and_then(|()| self.stream.write_all(format!("{command}\n").as_bytes()));
         sent.map_err(|source| no_answer(&self.path, source))?;
+        self.answer()
+    }
+
+    /// The answer to what was asked.
+    fn answer<T: DeserializeOwned>(&mut self) -> Result<T, VmError> {
         loop {
             let line = self.receive()?;
             let message: Message = self.parse(&line)?;

@@ -1,0 +1,253 @@
+//! A machine that runs: its RAM is a file without a name, and QEMU answers at a socket that nobody
+//! else can reach. Nothing of it is left behind, however we end.
+
+use super::console::Console;
+use super::machine::{Machine, Places, unnamed};
+use super::{LabError, host};
+use crate::vmm::{HostProcess, Qmp, VmError};
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// QEMU answers within some ms, but the host may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the socket is called in errors.
+const SOCKET: &str = "of the guest";
+/// Letters of QEMU's complaint that are shown.
+const SHOWN: usize = 300;
+/// For as long as files are open to whatever is started, only one thing is.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// What the processors do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// They run.
+    Running,
+    /// They were stopped by us, or have not been started yet.
+    Paused,
+    /// The guest has turned itself off, or was reset: its kernel has given up.
+    Down,
+}
+
+/// A machine that runs. Dropped, it is ended.
+pub struct Instance {
+    machine: Machine,
+    process: Child,
+    qmp: Qmp,
+    ram: File,
+    console: Option<Console>,
+    complaints: File,
+}
+
+impl Instance {
+    /// Boots `machine`, of which the console can be read.
+    pub fn boot(machine: &Machine) -> Result<Self, LabError> {
+        Starting::new(machine, unnamed("ram", b"")?, &[])?.finish()
+    }
+
+    /// The file that is its RAM, as this process sees it.
+    pub fn ram(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.ram.as_raw_fd()).into()
+    }
+
+    /// The same, opened.
+    pub fn ram_file(&self) -> &File {
+        &self.ram
+    }
+
+    /// Waits for a line of its console that starts with `start`.
+    pub fn wait_for(&mut self, start: &str, limit: Duration) -> Result<(), LabError> {
+        let console = self.console.as_mut().ok_or_else(|| LabError::Ended("no console".into()))?;
+        let waited = console.wait_for(start, limit, |line| line.starts_with(start));
+        match waited {
+            Err(LabError::Ended(_)) => Err(self.why_ended()),
+            waited => waited.map(|_| ()),
+        }
+    }
+
+    /// What its processors do. An error where QEMU has ended.
+    pub fn status(&mut self) -> Result<Status, LabError> {
+        let status = self.qmp.within(PATIENCE).status();
+        Ok(match self.told(status)?.as_str() {
+            "running" => Status::Running,
+            "shutdown" | "guest-panicked" | "internal-error" | "io-error" => Status::Down,
+            _ => Status::Paused,
+        })
+    }
+
+    /// Stops the processors.
+    pub fn stop(&mut self) -> Result<(), LabError> {
+        let stopped = self.qmp.order("stop", PATIENCE);
+        self.told(stopped)
+    }
+
+    /// Lets them run.
+    pub fn go_on(&mut self) -> Result<(), LabError> {
+        let started = self.qmp.order("cont", PATIENCE);
+        self.told(started)
+    }
+
+    /// Writes what its devices hold into a file; it stands still from then on.
+    pub(super) fn save(&mut self) -> Result<File, LabError> {
+        let state = unnamed("state", b"")?;
+        self.stop()?;
+        let saved = self.qmp.within(PATIENCE).leave_out_shared_ram();
+        let saved = saved.and_then(|()| self.qmp.save(state.as_fd()));
+        self.told(saved)?;
+        Ok(state)
+    }
+
+    /// How much of the host's CPU time QEMU has used.
+    pub fn cpu_time(&self) -> Duration {
+        let process = HostProcess::open(Path::new("/proc"), self.pid());
+        process.and_then(|process| process.cpu_time()).unwrap_or_default()
+    }
+
+    /// QEMU's process id.
+    pub fn pid(&self) -> i32 {
+        self.process.id().cast_signed()
+    }
+
+    /// Ends it, and gives its machine and its RAM.
+    pub(super) fn into_parts(mut self) -> Result<(Machine, File), LabError> {
+        self.end();
+        let ram = self.ram.try_clone().map_err(host("cannot keep the guest's RAM"))?;
+        Ok((self.machine.clone(), ram))
+    }
+
+    /// What QEMU told; where it ended, why.
+    fn told<T>(&mut self, told: Result<T, VmError>) -> Result<T, LabError> {
+        told.map_err(|error| match self.process.try_wait() {
+            Ok(Some(_)) => self.why_ended(),
+            _ => LabError::Vm(error),
+        })
+    }
+
+    fn why_ended(&mut self) -> LabError {
+        let status = self.process.wait().map(|status| status.to_string()).unwrap_or_default();
+        LabError::Ended(format!("{status}{}", complaint(&mut self.complaints)))
+    }
+
+    fn end(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// QEMU, on its way to answer: meanwhile its RAM may be filled, where it waits for a state.
+pub(super) struct Starting {
+    machine: Machine,
+    process: Child,
+    socket: UnixStream,
+    pub ram: File,
+    complaints: File,
+}
+
+impl Starting {
+    /// Starts `machine` on `ram`, with these further words.
+    pub fn new(machine: &Machine, ram: File, further: &[&str]) -> Result<Self, LabError> {
+        let (socket, other) = UnixStream::pair().map_err(host("cannot make a socket"))?;
+        let complaints = unnamed("complaints", b"")?;
+        let printed = complaints.try_clone().map_err(host("cannot keep what QEMU says"))?;
+        let mut command = command(machine, &ram, &other, further);
+        command.stderr(printed);
+        let mut shared = vec![ram.as_fd(), other.as_fd()];
+        shared.extend(machine.initramfs().map(|file| file.as_fd()));
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = |flags| shared.iter().try_for_each(|file| fcntl_setfd(file, flags));
+        set(FdFlags::empty()).map_err(|error| host("cannot share a file")(error.into()))?;
+        let spawned = command.spawn();
+        // The others that are started must not have them.
+        let _ = set(FdFlags::CLOEXEC);
+        let process = spawned.map_err(host("cannot start setpriv"))?;
+        Ok(Self { machine: machine.clone(), process, socket, ram, complaints })
+    }
+
+    /// Waits until it answers.
+    pub fn finish(mut self) -> Result<Instance, LabError> {
+        let pid = self.process.id().cast_signed();
+        let console = self.process.stdout.take().map(Console::new);
+        match Qmp::over(self.socket, SOCKET, pid, PATIENCE) {
+            Ok(qmp) => {
+                let Self { machine, process, ram, complaints, .. } = self;
+                Ok(Instance { machine, process, qmp, ram, console, complaints })
+            }
+            Err(error) => {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+                let said = complaint(&mut self.complaints);
+                Err(if said.is_empty() { error.into() } else { LabError::Ended(said) })
+            }
+        }
+    }
+
+    /// The same, which then reads the state of its devices from `state`.
+    pub fn load(self, state: &File) -> Result<Instance, LabError> {
+        let mut instance = self.finish()?;
+        let mut state = state.try_clone().map_err(host("cannot read the snapshot"))?;
+        state.rewind().map_err(host("cannot read the snapshot"))?;
+        let qmp = instance.qmp.within(PATIENCE);
+        let loaded = qmp.leave_out_shared_ram().and_then(|()| qmp.load(state.as_fd()));
+        instance.told(loaded)?;
+        Ok(instance)
+    }
+}
+
+/// QEMU's command line. It dies with the thread that starts it; what is typed to end us is not meant
+/// for it.
+fn command(machine: &Machine, ram: &File, socket: &UnixStream, further: &[&str]) -> Command {
+    let file = |number: i32| format!("/proc/self/fd/{number}");
+    let initramfs = machine.initramfs().map(|initramfs| file(initramfs.as_raw_fd()));
+    let places = Places {
+        ram: &file(ram.as_raw_fd()),
+        initramfs: &initramfs.unwrap_or_default(),
+        console: further.is_empty(),
+    };
+    let (mark, socket) = (machine.mark(), socket.as_raw_fd());
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL"])
+        .args(machine.words(&places))
+        // Where the guest's kernel gives up, what is in its RAM stays to be looked at.
+        .args(["-no-reboot", "-no-shutdown"])
+        .args(["-chardev", &format!("socket,id={mark},fd={socket}")])
+        .args(["-mon", &format!("chardev={mark},mode=control")])
+        .args(further)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(if further.is_empty() { Stdio::piped() } else { Stdio::null() });
+    command
+}
+
+/// What QEMU printed, on one line.
+fn complaint(file: &mut File) -> String {
+    let mut text = Vec::new();
+    let _ = file.rewind().and_then(|()| file.take(1 << 16).read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(SHOWN).collect()
+}
+
+/// Ends the machines that bear `mark` and have lost their owner, which was killed; how many.
+pub fn end_left_behind(mark: &str) -> usize {
+    let id = format!("socket,id={mark},");
+    let ours = |process: &HostProcess| {
+        let line = process.command_line().unwrap_or_default();
+        line.iter().any(|word| word.starts_with(&id))
+    };
+    let left = HostProcess::all(Path::new("/proc")).into_iter().filter(ours);
+    left.filter(|process| process.kill().is_ok()).count()
+}

@@ -1,0 +1,102 @@
+//! How a guest is started whose RAM and state can be kept: QEMU's command line, but for what each
+//! start has of its own.
+
+use super::guest::Setup;
+use super::{Accel, LabError, host};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Stands in a command line for the file that is the guest's RAM.
+pub const RAM: &str = "{ram}";
+const INITRAMFS: &str = "{initramfs}";
+const CONSOLE: &str = "{console}";
+
+/// What starts the same machine each time.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// QEMU and its arguments.
+    words: Vec<String>,
+    /// A file without a name, for QEMU to read at each start.
+    initramfs: Option<Arc<File>>,
+    /// Tells its processes from others.
+    mark: String,
+}
+
+/// What a start has of its own.
+pub struct Places<'p> {
+    /// The file that is its RAM.
+    pub ram: &'p str,
+    /// The file with what it boots from.
+    pub initramfs: &'p str,
+    /// Whether its console is QEMU's standard output; else what it prints is lost.
+    pub console: bool,
+}
+
+impl Machine {
+    /// The machine of `setup`, with `initramfs`; its processes bear `mark`.
+    pub fn of_setup(
+        setup: &Setup,
+        accel: Accel,
+        initramfs: &[u8],
+        mark: &str,
+    ) -> Result<Self, LabError> {
+        let (mib, machine) = (setup.ram_mib, setup.machine);
+        let words = [
+            "qemu-system-x86_64 -nodefaults -no-user-config -display none".to_owned(),
+            format!("-accel {} -cpu max,la57=off -smp {}", accel.name(), setup.cpus),
+            format!("-machine {machine},memory-backend=ram -m {mib}M"),
+            format!("-object memory-backend-file,id=ram,size={mib}M,mem-path={RAM},share=on"),
+            format!("-initrd {INITRAMFS} -chardev {CONSOLE},id=console -serial chardev:console"),
+        ];
+        let mut words: Vec<_> =
+            words.iter().flat_map(|words| words.split(' ')).map(str::to_owned).collect();
+        let append = format!("console=ttyS0 quiet loglevel=1 panic=-1 {}", setup.append);
+        let kernel = setup.kernel.display().to_string();
+        words.extend(["-kernel".to_owned(), kernel, "-append".to_owned(), append]);
+        let initramfs = Some(Arc::new(unnamed("initramfs", initramfs)?));
+        Ok(Self { words, initramfs, mark: mark.to_owned() })
+    }
+
+    /// The machine that these `words` start; [`RAM`] stands in them.
+    pub fn of_command(words: &[String], mark: &str) -> Self {
+        Self { words: words.to_vec(), initramfs: None, mark: mark.to_owned() }
+    }
+
+    /// QEMU's program.
+    pub fn program(&self) -> &Path {
+        Path::new(self.words.first().map_or("", String::as_str))
+    }
+
+    /// What it boots from.
+    pub fn initramfs(&self) -> Option<&File> {
+        self.initramfs.as_deref()
+    }
+
+    /// What is in its processes' command lines, and in no others.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// QEMU and its arguments, for one start.
+    pub fn words(&self, places: &Places) -> Vec<String> {
+        let console = if places.console { "stdio,signal=off" } else { "null" };
+        let word = |word: &String| {
+            word.replace(RAM, places.ram)
+                .replace(INITRAMFS, places.initramfs)
+                .replace(CONSOLE, console)
+        };
+        self.words.iter().map(word).collect()
+    }
+}
+
+/// A file in memory without a name, which is gone when nobody has it open any more.
+pub fn unnamed(what: &str, bytes: &[u8]) -> Result<File, LabError> {
+    let failed = host("cannot make a file in memory");
+    let file = memfd_create(what, MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let mut file = File::from(file);
+    file.write_all(bytes).map_err(failed)?;
+    Ok(file)
+}
