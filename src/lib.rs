@@ -4,6 +4,7 @@
 //!
 //! - [`address`]: one newtype per address space.
 //! - [`scalar`]: the plain numbers of a machine.
+//! - [`quantity`]: sizes and times as people type them.
 //! - [`seed`]: what is drawn at random.
 //! - [`memory`]: guest-physical memory as seen from the host.
 //! - [`vmm`]: where a VMM puts the RAM of its guest.
@@ -36,6 +37,7 @@ pub mod kernel;
 pub mod lab;
 pub mod memory;
 pub mod process;
+pub mod quantity;
 pub mod record;
 pub mod scalar;
 pub mod seed;
