@@ -23,11 +23,13 @@
 //! - [`inject`]: the one write path.
 //! - [`record`]: injections on disk.
 //! - [`lab`]: throw-away guests under QEMU.
+//! - [`campaign`]: thousands of trials, by a plan.
 //! - [`cli`]: the commands.
 
 pub mod address;
 pub mod arch;
 pub mod cache;
+pub mod campaign;
 pub mod cli;
 pub mod environment;
 pub mod fault;
