@@ -4,6 +4,7 @@
 //!
 //! - [`address`]: one newtype per address space.
 //! - [`scalar`]: the plain numbers of a machine.
+//! - [`quantity`]: sizes and times as people type them.
 //! - [`seed`]: what is drawn at random.
 //! - [`memory`]: guest-physical memory as seen from the host.
 //! - [`vmm`]: where a VMM puts the RAM of its guest.
@@ -22,11 +23,13 @@
 //! - [`inject`]: the one write path.
 //! - [`record`]: injections on disk.
 //! - [`lab`]: throw-away guests under QEMU.
+//! - [`campaign`]: thousands of trials, by a plan.
 //! - [`cli`]: the commands.
 
 pub mod address;
 pub mod arch;
 pub mod cache;
+pub mod campaign;
 pub mod cli;
 pub mod environment;
 pub mod fault;
@@ -36,6 +39,7 @@ pub mod kernel;
 pub mod lab;
 pub mod memory;
 pub mod process;
+pub mod quantity;
 pub mod record;
 pub mod scalar;
 pub mod seed;

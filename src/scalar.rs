@@ -97,6 +97,12 @@ impl Number {
     }
 }
 
+/// The scalar that is called `text`.
+pub fn named(text: &str) -> Result<Scalar, String> {
+    let names = || Scalar::names().collect::<Vec<_>>().join(", ");
+    text.parse().map_err(|()| format!("'{text}' is none of {}", names()))
+}
+
 /// The whole number that `text` is: decimal or 0x, which may be negative.
 pub fn whole(text: &str) -> Result<i128, String> {
     let (negative, digits) = match text.strip_prefix('-') {

@@ -27,6 +27,10 @@ pub enum Drawing {
     Place = 1,
     /// The moment.
     Moment = 2,
+    /// Which of several targets, and which of several faults.
+    Choice = 3,
+    /// The seed of a campaign's trial.
+    Trial = 4,
 }
 
 impl Seed {

@@ -1,9 +1,10 @@
 //! The options that say what to write: each fault model is one, made from the list of models.
 
 use crate::fault::{MODELS, Model, Spec};
-use crate::scalar::Scalar;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, Error, FromArgMatches};
+
+pub use crate::scalar::named as parse_type;
 
 /// The group that all models are in: one of them at most.
 pub const GROUP: &str = "fault";
@@ -61,10 +62,4 @@ impl FromArgMatches for FaultArgs {
         }
         Ok(())
     }
-}
-
-/// One of the plain types, by its name.
-pub fn parse_type(text: &str) -> Result<Scalar, String> {
-    let names = || Scalar::names().collect::<Vec<_>>().join(", ");
-    text.parse().map_err(|()| format!("'{text}' is none of {}", names()))
 }

@@ -1,4 +1,4 @@
-//! Numbers as people type them: decimal or 0x, negative, and sizes such as 512M.
+//! Numbers as people type them: decimal or 0x, negative, and what is made of them.
 
 use super::error::UsageError;
 use crate::address::Gpa;
@@ -6,6 +6,9 @@ use crate::memory::{Region, RegionMap};
 use crate::vmm::{Layout, PALACIOS_LIST, RamLayout, VmTarget};
 use std::time::Duration;
 
+pub use crate::quantity::{
+    duration as parse_duration, interval as parse_interval, size as parse_size,
+};
 pub use crate::scalar::whole as parse;
 
 /// A process id.
@@ -36,16 +39,6 @@ pub fn offset(offset: i128) -> Result<i64, UsageError> {
 pub fn num_bytes(size: i128) -> Result<u64, UsageError> {
     let message = || UsageError(format!("NUM_BYTES is {size}; it must be 1 to 8"));
     u64::try_from(size).map_err(|_| message())
-}
-
-/// A number of bytes: plain, or with K, M, G or T for powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units.iter().find(|(unit, _)| text.to_ascii_uppercase().ends_with(*unit));
-    let (digits, shift) = unit.map_or((text, 0), |(_, shift)| (&text[..text.len() - 1], *shift));
-    let size = parse(digits).ok().and_then(|count| count.checked_mul(1 << shift));
-    let size = size.and_then(|size| u64::try_from(size).ok()).filter(|&size| size > 0);
-    size.ok_or_else(|| format!("'{text}' is not a size (512M, 2G, or bytes)"))
 }
 
 /// A layout of RAM: by name, from the list of a Palacios host, or GPA:LENGTH@OFFSET for each
@@ -81,23 +74,6 @@ fn parse_place(text: &str) -> Result<u64, String> {
     parse_u64(text).or_else(|_| parse_size(text))
 }
 
-/// A time: with a unit, or a number of seconds.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    // The longer of two that end alike comes first.
-    let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let unit = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)));
-    let (digits, scale) = unit.unwrap_or((text, 1.0));
-    let number = digits.parse().ok().filter(|number: &f64| number.is_finite());
-    let number = number.ok_or_else(|| {
-        format!("'{text}' is no time (0.5s, 250ms, 10us, 2m, 1h, or a number of seconds)")
-    })?;
-    if number < 0.0 {
-        return Err(format!("'{text}' is negative, and no time"));
-    }
-    let time = Duration::try_from_secs_f64(number * scale);
-    time.map_err(|_| format!("'{text}' is too long a time"))
-}
-
 /// From when to when: LOW..HIGH.
 pub fn parse_span(text: &str) -> Result<(Duration, Duration), String> {
     let (low, high) = text.split_once("..").ok_or("give LOW..HIGH, such as 0s..10s")?;
@@ -106,12 +82,6 @@ pub fn parse_span(text: &str) -> Result<(Duration, Duration), String> {
         return Err(format!("{low} is later than {high}"));
     }
     Ok(span)
-}
-
-/// A time that something may be repeated after.
-pub fn parse_interval(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text)?;
-    (!time.is_zero()).then_some(time).ok_or_else(|| format!("'{text}' is no interval"))
 }
 
 /// How many times: at least once.
@@ -143,40 +113,6 @@ mod tests {
         for bad in ["round", "0:", "0:1G", "0@0", "0:1G@x", "8:1G@0", "0:1G@0,4096:1G@1G", "0:0@0"]
         {
             assert!(parse_layout(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("512M"), Ok(512 << 20));
-        assert_eq!(parse_size("2g"), Ok(2 << 30));
-        assert_eq!(parse_size("4096"), Ok(4096));
-        for bad in ["", "M", "0", "-1M", "99999999999T", "5é"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        let times = [
-            ("1s", 1_000_000_000),
-            ("0.5s", 500_000_000),
-            ("250ms", 250_000_000),
-            ("3us", 3_000),
-            ("0.1us", 100),
-            ("2m", 120_000_000_000),
-            ("1h", 3_600_000_000_000),
-            ("2", 2_000_000_000),
-            ("0.001", 1_000_000),
-            ("0", 0),
-        ];
-        for (text, nanoseconds) in times {
-            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
-        }
-        for bad in
-            ["", "s", "ms", "-1s", "nan", "inf", "infs", "1 s", "1d", "1e400", "1e30h", "1..2"]
-        {
-            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Spec {
 }
 
 /// A fault model, as it was asked for.
-pub trait Model: fmt::Debug + fmt::Display {
+pub trait Model: fmt::Debug + fmt::Display + Send + Sync {
     /// The change that it makes of a value of this `form`.
     fn change(&self, form: Form, numbers: &mut ChaCha8Rng) -> Result<Fault, FaultError>;
 
