@@ -76,8 +76,9 @@ fn memory_path() -> PathBuf {
 /// Whether a guest runs under KVM. Only a guest that was started tells: a lab that lacks QEMU or
 /// a kernel says nothing about KVM.
 fn boots(kernel: &Path) -> Result<bool, LabError> {
-    let setup = Setup { boot_limit: PROOF_LIMIT, ..Setup::new(kernel) };
-    match LabGuest::boot_with(&setup, &Initramfs::with_busybox()?, Accel::Kvm) {
+    let accel = Some(Accel::Kvm);
+    let setup = Setup { boot_limit: PROOF_LIMIT, accel, ..Setup::new(kernel) };
+    match LabGuest::boot(&setup, &Initramfs::with_busybox()?) {
         Ok(_) => Ok(true),
         Err(LabError::Ended(_) | LabError::Silent { .. }) => Ok(false),
         Err(error) => Err(error),
