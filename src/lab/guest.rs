@@ -72,7 +72,7 @@ pub struct Setup {
     pub five_levels: bool,
     /// How QEMU runs it; found out where it is not told.
     pub accel: Option<Accel>,
-    /// Whether the second serial port is a [stream](LabGuest::stream), and not a file.
+    /// Whether the second serial port is read as it sends, and not a file.
     pub stream: bool,
     /// More words for the kernel's command line.
     pub append: String,
@@ -206,12 +206,12 @@ impl LabGuest {
     }
 
     /// What its console has printed, as it is.
-    pub fn console(&mut self) -> &mut Console {
+    pub(super) fn console(&mut self) -> &mut Console {
         &mut self.console
     }
 
     /// The same of its second serial port, where that is [a stream](Setup::stream).
-    pub fn stream(&mut self) -> Option<&mut Console> {
+    pub(super) fn stream(&mut self) -> Option<&mut Console> {
         self.stream.as_mut()
     }
 
@@ -265,7 +265,7 @@ impl LabGuest {
     }
 
     /// Where QEMU has ended, with what it said on its way out.
-    pub fn with_complaint(&mut self, error: LabError) -> LabError {
+    pub(super) fn with_complaint(&mut self, error: LabError) -> LabError {
         let LabError::Ended(tail) = error else { return error };
         let mut text = String::new();
         if let Some(mut stderr) = self.qemu.stderr.take() {
