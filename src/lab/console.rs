@@ -5,8 +5,12 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Bytes that are kept for an error message.
-const RECENT: usize = 1000;
+/// Bytes that are kept for an error message: all of what a dying kernel says.
+const RECENT: usize = 16 << 10;
+/// Lines of them that are shown.
+const TAIL: usize = 12;
+/// Starts what a kernel dies of.
+const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// What a guest prints.
 pub struct Console {
@@ -86,13 +90,24 @@ impl Console {
                 Ok(true)
             }
             Err(RecvTimeoutError::Timeout) => Ok(false),
-            Err(RecvTimeoutError::Disconnected) => Err(LabError::Ended(self.tail())),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> LabError {
+        let text = String::from_utf8_lossy(&self.recent);
+        let cause = text.lines().find_map(|line| Some(line.split_once(PANIC)?.1.trim()));
+        match cause {
+            Some(cause) => LabError::Panic(cause.to_owned()),
+            None => LabError::Ended(self.tail()),
         }
     }
 
     fn tail(&self) -> String {
         let text = String::from_utf8_lossy(&self.recent);
-        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.is_empty() { "(none)".to_owned() } else { lines.join(" | ") }
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<_> = lines.collect();
+        let last = &lines[lines.len().saturating_sub(TAIL)..];
+        if last.is_empty() { "(none)".to_owned() } else { last.join(" | ") }
     }
 }

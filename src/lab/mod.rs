@@ -81,6 +81,9 @@ pub enum LabError {
     /// QEMU has ended.
     #[error("QEMU ended: {0}")]
     Ended(String),
+    /// The guest's kernel has died.
+    #[error("the guest's kernel has died: {0}")]
+    Panic(String),
     /// The console did not say what was waited for.
     #[error("the guest did not print {what} within {} s; its last lines: {tail}", .limit.as_secs())]
     Silent {
