@@ -5,6 +5,7 @@ use super::wait::refusal;
 use crate::guest::GuestError;
 use crate::inject::{InjectError, OrderError, SeriesError};
 use crate::kernel::KernelError;
+use crate::lab::LabError;
 use crate::memory::MemoryError;
 use crate::process::ProcessError;
 use crate::site::{RegionError, SiteError, TargetError};
@@ -26,6 +27,8 @@ const SYMBOL: u8 = 6;
 const REFUSED: u8 = 7;
 const CHANGED: u8 = 8;
 const NEVER: u8 = 9;
+/// As a shell has it for what cannot be executed.
+const NO_PROGRAM: u8 = 127;
 
 /// Prints what failed, in one line, and gives its exit code.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
@@ -126,6 +129,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(order(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(trigger(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(lab(error))
     } else if cause.is::<ValueError>() {
         Some(USAGE)
     } else if cause.is::<KernelError>() {
@@ -226,6 +231,16 @@ fn order(error: &OrderError) -> u8 {
         OrderError::Region(error) => region(error),
         OrderError::Types(_) => SYMBOL,
         _ => USAGE,
+    }
+}
+
+fn lab(error: &LabError) -> u8 {
+    use LabError as E;
+    match error {
+        E::Program(_) => NO_PROGRAM,
+        E::BadAccel(_) | E::LittleRam { .. } | E::NotAKernel(_) => USAGE,
+        E::NotAFile(_) | E::NotText(_) | E::Unreadable { .. } => USAGE,
+        _ => UNEXPECTED,
     }
 }
 

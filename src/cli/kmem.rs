@@ -26,6 +26,7 @@ use crate::victim::{Files, Victim, VictimMemory, told_child};
 use clap::{Args, Parser};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Lists the wrappers in a guest, or injects a fault into a wrapper's child
 #[derive(Parser)]
@@ -113,7 +114,7 @@ impl CommandLine for Kmem {
         &self.output
     }
 
-    fn run(&self) -> anyhow::Result<()> {
+    fn run(&self) -> anyhow::Result<ExitCode> {
         match (self.task, self.arguments()) {
             (Task::List, _) if self.wrapper_map.is_none() => {
                 list::run(&ListArgs { all: false }, &self.guest, self.output.json)
@@ -121,7 +122,8 @@ impl CommandLine for Kmem {
             (Task::List, _) => Err(usage("'list' takes no further argument")),
             (_, Some(arguments)) => run(&arguments, &self.more, &self.guest, self.output.json),
             (_, None) => Err(usage("an injection takes seven arguments")),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

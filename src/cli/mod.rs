@@ -23,6 +23,7 @@ mod profile;
 mod read;
 mod reference;
 mod replay;
+mod run;
 mod shell;
 mod signal;
 mod steps;
@@ -78,6 +79,7 @@ enum Command {
     Maps(maps::MapsArgs),
     Probe(probe::ProbeArgs),
     Guests(guests::GuestsArgs),
+    Run(run::RunArgs),
     Profile(profile::ProfileArgs),
     Cache(cache::CacheArgs),
     #[command(flatten)]
@@ -121,18 +123,18 @@ trait CommandLine: CommandFactory + FromArgMatches {
     fn guest_mut(&mut self) -> &mut GuestArgs;
     /// What is printed.
     fn output(&self) -> &OutputArgs;
-    /// Does what it says.
-    fn run(&self) -> anyhow::Result<()>;
+    /// Does what it says, and tells the exit code.
+    fn run(&self) -> anyhow::Result<ExitCode>;
 }
 
 fn start<T: CommandLine>() -> ExitCode {
     match parse_and_run::<T>() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => exit::failure(&error),
     }
 }
 
-fn parse_and_run<T: CommandLine>() -> anyhow::Result<()> {
+fn parse_and_run<T: CommandLine>() -> anyhow::Result<ExitCode> {
     let line: T = parse(T::command())?;
     set_up_log(line.output());
     match line.guest().and_then(|guest| config::find(guest.config.as_deref())) {
@@ -171,7 +173,7 @@ impl CommandLine for Cli {
         &self.output
     }
 
-    fn run(&self) -> anyhow::Result<()> {
+    fn run(&self) -> anyhow::Result<ExitCode> {
         let (guest, json) = (&self.guest, self.output.json);
         match &self.command {
             Command::List(args) => list::run(args, guest, json),
@@ -184,12 +186,14 @@ impl CommandLine for Cli {
             Command::Maps(args) => maps::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Guests(args) => guests::run(args, json),
+            Command::Run(args) => return run::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
             Command::Cache(args) => cache::run(args, json),
             Command::Topic(topic) => topics::run(topic),
             Command::Shell(command) => shell::run(command, Self::command()),
             Command::ResumeGuard(args) => guard::run(args),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -14,7 +14,7 @@ pub fn catch() -> anyhow::Result<()> {
     }
     let handler = || {
         if CAUGHT.swap(true, Ordering::Relaxed) {
-            std::process::exit(STOPPED);
+            std::process::exit(STOPPED.into());
         }
     };
     ctrlc::set_handler(handler).context("cannot catch signals")
@@ -26,4 +26,4 @@ pub fn caught() -> bool {
 }
 
 /// As a shell has it for what was interrupted.
-const STOPPED: i32 = 130;
+pub const STOPPED: u8 = 130;

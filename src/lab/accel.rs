@@ -8,6 +8,7 @@ use super::guest::{LabGuest, Setup};
 use super::{Initramfs, LabError};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A guest with KVM is up in a second or two.
@@ -34,15 +35,22 @@ impl Accel {
     /// What this machine can do, proved with the kernel at `kernel`.
     pub fn choose(kernel: &Path) -> Result<Self, LabError> {
         match std::env::var("VMFI_ACCEL").ok().as_deref() {
-            Some("kvm") => return Ok(Self::Kvm),
-            Some("tcg") => return Ok(Self::Tcg),
             None | Some("") => {}
-            Some(other) => return Err(LabError::BadAccel(other.to_owned())),
+            Some(name) => return name.parse(),
         }
         if File::options().read(true).write(true).open("/dev/kvm").is_err() {
             return Ok(Self::Tcg);
         }
         remembered(kernel)
+    }
+}
+
+impl FromStr for Accel {
+    type Err = LabError;
+
+    fn from_str(name: &str) -> Result<Self, LabError> {
+        let known = [Self::Kvm, Self::Tcg].into_iter().find(|accel| accel.name() == name);
+        known.ok_or_else(|| LabError::BadAccel(name.to_owned()))
     }
 }
 
@@ -54,10 +62,8 @@ fn remembered(kernel: &Path) -> Result<Accel, LabError> {
         // Without the lock the proof is made twice, no more.
         let _ = lock.lock();
     }
-    match fs::read_to_string(&path).as_deref() {
-        Ok("kvm") => return Ok(Accel::Kvm),
-        Ok("tcg") => return Ok(Accel::Tcg),
-        _ => {}
+    if let Some(accel) = fs::read_to_string(&path).ok().and_then(|name| name.parse().ok()) {
+        return Ok(accel);
     }
     let accel = if boots(kernel)? { Accel::Kvm } else { Accel::Tcg };
     log::info!("lab: /dev/kvm is there; guests run with {}", accel.name());
@@ -76,8 +82,9 @@ fn memory_path() -> PathBuf {
 /// Whether a guest runs under KVM. Only a guest that was started tells: a lab that lacks QEMU or
 /// a kernel says nothing about KVM.
 fn boots(kernel: &Path) -> Result<bool, LabError> {
-    let setup = Setup { boot_limit: PROOF_LIMIT, ..Setup::new(kernel) };
-    match LabGuest::boot_with(&setup, &Initramfs::with_busybox()?, Accel::Kvm) {
+    let accel = Some(Accel::Kvm);
+    let setup = Setup { boot_limit: PROOF_LIMIT, accel, ..Setup::new(kernel) };
+    match LabGuest::boot(&setup, &Initramfs::with_busybox()?) {
         Ok(_) => Ok(true),
         Err(LabError::Ended(_) | LabError::Silent { .. }) => Ok(false),
         Err(error) => Err(error),

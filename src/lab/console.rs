@@ -1,36 +1,39 @@
-//! A guest's serial console: its lines as they come, and the commands that go in.
+//! A guest's serial port: what it sends as it comes, line by line or as it is.
 
 use super::LabError;
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Lines that are kept for an error message.
+/// Bytes that are kept for an error message: all of what a dying kernel says.
+const RECENT: usize = 16 << 10;
+/// Lines of them that are shown.
 const TAIL: usize = 12;
+/// Starts what a kernel dies of.
+const PANIC: &str = "Kernel panic - not syncing: ";
 
-/// The lines that a guest prints.
+/// What a guest prints.
 pub struct Console {
-    lines: Receiver<String>,
-    tail: VecDeque<String>,
+    chunks: Receiver<Vec<u8>>,
+    /// What has come and was not asked for yet.
+    rest: Vec<u8>,
+    recent: Vec<u8>,
 }
 
 impl Console {
-    /// Reads `output` in a thread of its own, so that the guest never waits for us.
-    pub fn new(output: impl Read + Send + 'static) -> Self {
-        let (sender, lines) = channel();
+    /// Reads what `open` gives in a thread of its own, so that the guest never waits for us.
+    pub fn new<T: Read>(open: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Self {
+        let (sender, chunks) = channel();
         std::thread::spawn(move || {
-            let mut reader = BufReader::new(output);
-            let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if sender.send(text).is_err() {
+            let Ok(mut output) = open() else { return };
+            let mut buffer = [0; 1 << 16];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
                     break;
                 }
-                line.clear();
             }
         });
-        Self { lines, tail: VecDeque::new() }
+        Self { chunks, rest: Vec::new(), recent: Vec::new() }
     }
 
     /// The lines up to and with the first one that `wanted` takes.
@@ -43,35 +46,68 @@ impl Console {
         let deadline = Instant::now() + limit;
         let mut lines = Vec::new();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    log::trace!("guest: {line}");
-                    self.keep(&line);
-                    let found = wanted(&line);
-                    lines.push(line);
-                    if found {
-                        return Ok(lines);
-                    }
+            while let Some(line) = self.line() {
+                log::trace!("guest: {line}");
+                let found = wanted(&line);
+                lines.push(line);
+                if found {
+                    return Ok(lines);
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err(LabError::Ended(self.tail())),
-                Err(RecvTimeoutError::Timeout) => {
-                    let (what, tail) = (what.to_owned(), self.tail());
-                    return Err(LabError::Silent { what, limit, tail });
-                }
+            }
+            if !self.receive(deadline.saturating_duration_since(Instant::now()))? {
+                return Err(self.silent(what, limit));
             }
         }
     }
 
-    fn keep(&mut self, line: &str) {
-        if self.tail.len() == TAIL {
-            self.tail.pop_front();
+    /// What has come, as it is; waits up to `limit` for it, and gives nothing where nothing comes.
+    pub fn bytes(&mut self, limit: Duration) -> Result<Vec<u8>, LabError> {
+        if self.rest.is_empty() {
+            self.receive(limit)?;
         }
-        self.tail.push_back(line.to_owned());
+        Ok(std::mem::take(&mut self.rest))
+    }
+
+    /// That it did not print `what` within `limit`.
+    pub fn silent(&self, what: &str, limit: Duration) -> LabError {
+        LabError::Silent { what: what.to_owned(), limit, tail: self.tail() }
+    }
+
+    /// The next whole line of what has come.
+    fn line(&mut self) -> Option<String> {
+        let end = memchr::memchr(b'\n', &self.rest)?;
+        let line: Vec<u8> = self.rest.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// Waits for more; whether it came.
+    fn receive(&mut self, limit: Duration) -> Result<bool, LabError> {
+        match self.chunks.recv_timeout(limit) {
+            Ok(chunk) => {
+                self.recent.extend(&chunk);
+                self.recent.drain(..self.recent.len().saturating_sub(RECENT));
+                self.rest.extend(chunk);
+                Ok(true)
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> LabError {
+        let text = String::from_utf8_lossy(&self.recent);
+        let cause = text.lines().find_map(|line| Some(line.split_once(PANIC)?.1.trim()));
+        match cause {
+            Some(cause) => LabError::Panic(cause.to_owned()),
+            None => LabError::Ended(self.tail()),
+        }
     }
 
     fn tail(&self) -> String {
-        let lines: Vec<_> = self.tail.iter().map(String::as_str).collect();
-        if lines.is_empty() { "(none)".to_owned() } else { lines.join(" | ") }
+        let text = String::from_utf8_lossy(&self.recent);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<_> = lines.collect();
+        let last = &lines[lines.len().saturating_sub(TAIL)..];
+        if last.is_empty() { "(none)".to_owned() } else { last.join(" | ") }
     }
 }

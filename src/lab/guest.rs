@@ -13,9 +13,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const QEMU: &str = "qemu-system-x86_64";
+/// The program that runs guests.
+pub const QEMU: &str = "qemu-system-x86_64";
 const QMP: &str = "qmp";
+const PORT: &str = "ttyS1";
 const DISK: &str = "disk";
+/// The kernel's command line. It says nothing unless it dies, and then QEMU ends; its crypto code is
+/// not tested, which is a fifth of a boot.
+pub const QUIET: &str = "console=ttyS0 quiet loglevel=1 panic=-1 cryptomgr.notests";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Begins the line that tells how a command ended.
 const STATUS: &str = "vmfi-lab-end ";
@@ -66,6 +71,10 @@ pub struct Setup {
     pub machine: &'static str,
     /// Five-level page tables, where the kernel can.
     pub five_levels: bool,
+    /// How QEMU runs it; found out where it is not told.
+    pub accel: Option<Accel>,
+    /// Whether the second serial port is read as it sends, and not a file.
+    pub stream: bool,
     /// More words for the kernel's command line.
     pub append: String,
     /// How long a boot may take.
@@ -91,6 +100,8 @@ impl Setup {
             cpus: 1,
             machine: "q35",
             five_levels: true,
+            accel: None,
+            stream: false,
             append: String::new(),
             boot_limit: Duration::from_secs(120),
             outlives_us: false,
@@ -106,40 +117,28 @@ pub struct LabGuest {
     qemu: Child,
     stdin: ChildStdin,
     console: Console,
+    stream: Option<Console>,
     folder: TempDir,
     accel: Accel,
 }
 
 impl LabGuest {
-    /// Boots `setup` with `files`, under KVM where it works, and waits until its console serves.
+    /// Boots `setup` with `files` and waits until its console serves.
     pub fn boot(setup: &Setup, files: &Initramfs) -> Result<Self, LabError> {
-        Self::boot_with(setup, files, Accel::choose(&setup.kernel)?)
-    }
-
-    /// The same, with the given accelerator.
-    pub(super) fn boot_with(
-        setup: &Setup,
-        files: &Initramfs,
-        accel: Accel,
-    ) -> Result<Self, LabError> {
-        let mut guest = Self::start_with(setup, files, accel)?;
+        let mut guest = Self::start(setup, files)?;
         match guest.wait_for("vmfi-lab-ready", setup.boot_limit) {
             Ok(_) => Ok(guest),
-            Err(LabError::Ended(_)) => Err(LabError::Ended(guest.complaint())),
-            Err(error) => Err(error),
+            Err(error) => Err(guest.with_complaint(error)),
         }
     }
 
     /// Starts `setup` with `files` and does not wait for anything.
     pub fn start(setup: &Setup, files: &Initramfs) -> Result<Self, LabError> {
-        Self::start_with(setup, files, Accel::choose(&setup.kernel)?)
-    }
-
-    fn start_with(setup: &Setup, files: &Initramfs, accel: Accel) -> Result<Self, LabError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join(QEMU).is_file()) {
             return Err(LabError::NoQemu);
         }
+        let accel = setup.accel.map_or_else(|| Accel::choose(&setup.kernel), Ok)?;
         let folder = folder(setup.ram_mib)?;
         let initramfs = folder.path().join("initramfs");
         std::fs::write(&initramfs, files.build()?).map_err(host("cannot write the initramfs"))?;
@@ -152,6 +151,7 @@ impl LabGuest {
             let made = disk.and_then(|disk| disk.set_len(mib << 20));
             made.map_err(host("cannot make the guest's disk"))?;
         }
+        let stream = setup.stream.then(|| stream(&folder.path().join(PORT))).transpose()?;
         let mut qemu = command(setup, folder.path(), accel)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -160,8 +160,9 @@ impl LabGuest {
             .map_err(host("cannot start setsid"))?;
         let piped = || LabError::Ended("it has no console".to_owned());
         let stdin = qemu.stdin.take().ok_or_else(piped)?;
-        let console = Console::new(qemu.stdout.take().ok_or_else(piped)?);
-        Ok(Self { qemu, stdin, console, folder, accel })
+        let stdout = qemu.stdout.take().ok_or_else(piped)?;
+        let console = Console::new(move || Ok(stdout));
+        Ok(Self { qemu, stdin, console, stream, folder, accel })
     }
 
     /// The file that is the guest's RAM, where that is [in one](Ram::File).
@@ -203,6 +204,16 @@ impl LabGuest {
     /// The console's lines up to and with the first that starts with `start`.
     pub fn wait_for(&mut self, start: &str, limit: Duration) -> Result<Vec<String>, LabError> {
         self.console.wait_for(start, limit, |line| line.starts_with(start))
+    }
+
+    /// What its console has printed, as it is.
+    pub(super) fn console(&mut self) -> &mut Console {
+        &mut self.console
+    }
+
+    /// The same of its second serial port, where that is [a stream](Setup::stream).
+    pub(super) fn stream(&mut self) -> Option<&mut Console> {
+        self.stream.as_mut()
     }
 
     /// Runs a line of shell in the guest and gives what it printed; an error unless it succeeds.
@@ -251,16 +262,18 @@ impl LabGuest {
     }
 
     fn port(&self) -> PathBuf {
-        self.folder.path().join("ttyS1")
+        self.folder.path().join(PORT)
     }
 
-    /// What QEMU said on its way out.
-    fn complaint(&mut self) -> String {
+    /// Where QEMU has ended, with what it said on its way out.
+    pub(super) fn with_complaint(&mut self, error: LabError) -> LabError {
+        let LabError::Ended(tail) = error else { return error };
         let mut text = String::new();
         if let Some(mut stderr) = self.qemu.stderr.take() {
             let _ = stderr.read_to_string(&mut text);
         }
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        let words: Vec<_> = text.split_whitespace().collect();
+        LabError::Ended(if words.is_empty() { tail } else { words.join(" ") })
     }
 }
 
@@ -311,6 +324,18 @@ fn signal_group(group: u32, signal: Signal) -> Result<(), LabError> {
     sent.map_err(|error| host("cannot signal QEMU")(error.into()))
 }
 
+/// A second serial port that is read as it sends: opened by our thread and by QEMU, in any order.
+fn stream(path: &Path) -> Result<Console, LabError> {
+    let made = rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    );
+    made.map_err(|error| host("cannot make a pipe for the guest's output")(error.into()))?;
+    let path = path.to_owned();
+    Ok(Console::new(move || File::open(path)))
+}
+
 /// RAM belongs into memory where there is enough, for a disk would be written all the time.
 fn folder(ram_mib: u64) -> Result<TempDir, LabError> {
     let shm = Path::new("/dev/shm");
@@ -341,10 +366,11 @@ fn command(setup: &Setup, folder: &Path, accel: Accel) -> Command {
         .arg(&setup.kernel)
         .arg("-initrd")
         .arg(folder.join("initramfs"))
-        .args(["-append", &format!("console=ttyS0 quiet loglevel=1 panic=-1 {}", setup.append)])
+        .args(["-append", &format!("{QUIET} {}", setup.append)])
         .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
-        .arg("-serial")
-        .arg(format!("file:{}", folder.join("ttyS1").display()));
+        .args(["-chardev", &format!("file,id=port,path={}", folder.join(PORT).display())])
+        // Not every machine type has a second one of its own.
+        .args(["-device", "isa-serial,index=1,chardev=port"]);
     if setup.qmp {
         let socket = folder.join(QMP);
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);

@@ -1,6 +1,6 @@
 //! An initramfs, built in memory: busybox, an init script, and any files.
 
-use super::{LabError, host};
+use super::{LabError, ProgramError, host};
 use cpio::newc;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -33,23 +33,39 @@ done
 #[derive(Clone, Debug)]
 pub struct Initramfs {
     files: Vec<(PathBuf, Vec<u8>)>,
-    script: String,
+    folders: BTreeSet<PathBuf>,
+    script: Vec<u8>,
+    init: Option<Vec<u8>>,
 }
 
 impl Initramfs {
     /// With the host's static busybox and nothing else.
     pub fn with_busybox() -> Result<Self, LabError> {
-        let mut new = Self { files: Vec::new(), script: String::new() };
+        let mut new = Self::empty();
         new.copy(Path::new("/bin/busybox"), "/bin/busybox")?;
         Ok(new)
+    }
+
+    fn empty() -> Self {
+        let folders = ["proc", "sys", "dev", "tmp"].map(PathBuf::from).into();
+        Self { files: Vec::new(), folders, script: Vec::new(), init: None }
     }
 
     /// Adds the host's file `from` as the executable `to`.
     pub fn copy(&mut self, from: &Path, to: &str) -> Result<&mut Self, LabError> {
         let unreadable = |source| LabError::Unreadable { path: from.to_owned(), source };
         let bytes = std::fs::read(from).map_err(unreadable)?;
-        self.files.push((PathBuf::from(to.trim_start_matches('/')), bytes));
+        let to = Path::new(to.trim_start_matches('/'));
+        self.folders.extend(to.ancestors().skip(1).map(Path::to_owned));
+        self.files.push((to.to_owned(), bytes));
         Ok(self)
+    }
+
+    /// Adds the empty folder `path`.
+    pub fn folder(&mut self, path: &Path) -> &mut Self {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        self.folders.extend(path.ancestors().map(Path::to_owned));
+        self
     }
 
     /// Adds the host's program `from` as `to`, with the loader and the libraries that `ldd` tells of
@@ -57,7 +73,12 @@ impl Initramfs {
     pub fn copy_with_libraries(&mut self, from: &Path, to: &str) -> Result<&mut Self, LabError> {
         let told = Command::new("ldd").arg(from).output().map_err(host("cannot run ldd"))?;
         let own = (from.parent(), Path::new(to).parent());
-        for library in libraries(&String::from_utf8_lossy(&told.stdout)) {
+        let told = String::from_utf8_lossy(&told.stdout);
+        if let Some(library) = missing(&told) {
+            let (program, library) = (from.to_owned(), library.to_owned());
+            return Err(ProgramError::NoLibrary { program, library }.into());
+        }
+        for library in libraries(&told) {
             let library = Path::new(library);
             let place = match (own, library.file_name()) {
                 ((Some(beside), Some(folder)), Some(name)) if library.parent() == Some(beside) => {
@@ -75,10 +96,21 @@ impl Initramfs {
     }
 
     /// Adds lines of shell that run before the console is served.
-    pub fn script(&mut self, lines: &str) -> &mut Self {
-        self.script.push_str(lines);
-        self.script.push('\n');
+    pub fn script(&mut self, lines: impl AsRef<[u8]>) -> &mut Self {
+        self.script.extend(lines.as_ref());
+        self.script.push(b'\n');
         self
+    }
+
+    /// Has `script` run in place of all that is said here: the first process, and all of them.
+    pub fn init(&mut self, script: Vec<u8>) -> &mut Self {
+        self.init = Some(script);
+        self
+    }
+
+    /// The bytes of all files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
     /// The archive, as the kernel takes it.
@@ -88,22 +120,17 @@ impl Initramfs {
 
     fn archive(&self) -> io::Result<Vec<u8>> {
         let mut archive = Vec::new();
-        for folder in self.folders() {
-            entry(&mut archive, &folder, FOLDER, b"")?;
+        // Parents come first in their order. The root is there.
+        for folder in self.folders.iter().filter(|path| **path != Path::new("")) {
+            entry(&mut archive, folder, FOLDER, b"")?;
         }
         for (path, bytes) in &self.files {
             entry(&mut archive, path, EXECUTABLE, bytes)?;
         }
-        let init = [INIT, &self.script, SERVE].concat();
-        entry(&mut archive, Path::new("init"), EXECUTABLE, init.as_bytes())?;
+        let serving = || [INIT.as_bytes(), &self.script, SERVE.as_bytes()].concat();
+        let init = self.init.clone().unwrap_or_else(serving);
+        entry(&mut archive, Path::new("init"), EXECUTABLE, &init)?;
         newc::trailer(archive)
-    }
-
-    /// Every folder that is needed, parents first.
-    fn folders(&self) -> BTreeSet<PathBuf> {
-        let files = self.files.iter().flat_map(|(path, _)| path.ancestors().skip(1));
-        let own = ["proc", "sys", "dev", "tmp"].iter().map(Path::new);
-        files.chain(own).filter(|path| *path != Path::new("")).map(Path::to_owned).collect()
     }
 }
 
@@ -116,9 +143,16 @@ fn libraries(told: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The first library that `ldd` did not find.
+fn missing(told: &str) -> Option<&str> {
+    told.lines().find_map(|line| Some(line.strip_suffix(" => not found")?.trim()))
+}
+
 fn entry(archive: &mut Vec<u8>, path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let name = path.to_string_lossy();
-    let mut writer = newc::Builder::new(&name).mode(mode).write(archive, bytes.len() as u32);
+    let length = u32::try_from(bytes.len());
+    let length = length.map_err(|_| io::Error::other(format!("{name} has more than 4 GiB")))?;
+    let mut writer = newc::Builder::new(&name).mode(mode).write(archive, length);
     writer.write_all(bytes)?;
     writer.finish().map(|_| ())
 }
@@ -134,12 +168,13 @@ mod tests {
                     \tlibgone.so => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f1c)\n";
         let paths: Vec<_> = libraries(told).collect();
         assert_eq!(paths, ["/opt/my app/libown.so.1", "/lib64/ld-linux-x86-64.so.2"]);
+        assert_eq!(missing(told), Some("libgone.so"));
         assert_eq!(libraries("\tnot a dynamic executable\n").count(), 0);
     }
 
     #[test]
     fn folders_come_before_their_files() {
-        let mut files = Initramfs { files: Vec::new(), script: String::new() };
+        let mut files = Initramfs::empty();
         let own = std::env::current_exe().unwrap();
         files.copy(&own, "/opt/app/victim").unwrap().script("echo hello");
         let archive = files.build().unwrap();

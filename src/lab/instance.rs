@@ -2,7 +2,7 @@
 //! else can reach. Nothing of it is left behind, however we end.
 
 use super::console::Console;
-use super::machine::{Machine, Places, unnamed};
+use super::recipe::{Places, Recipe, unnamed};
 use super::{LabError, host};
 use crate::vmm::{HostProcess, Qmp, VmError};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -38,7 +38,7 @@ pub enum Status {
 
 /// A machine that runs. Dropped, it is ended.
 pub struct Instance {
-    machine: Machine,
+    recipe: Recipe,
     process: Child,
     qmp: Qmp,
     ram: File,
@@ -47,9 +47,9 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Boots `machine`, of which the console can be read.
-    pub fn boot(machine: &Machine) -> Result<Self, LabError> {
-        Starting::new(machine, unnamed("ram", b"")?, &[])?.finish()
+    /// Boots `recipe`, of which the console can be read.
+    pub fn boot(recipe: &Recipe) -> Result<Self, LabError> {
+        Starting::new(recipe, unnamed("ram", b"")?, &[])?.finish()
     }
 
     /// The file that is its RAM, as this process sees it.
@@ -116,10 +116,10 @@ impl Instance {
     }
 
     /// Ends it, and gives its machine and its RAM.
-    pub(super) fn into_parts(mut self) -> Result<(Machine, File), LabError> {
+    pub(super) fn into_parts(mut self) -> Result<(Recipe, File), LabError> {
         self.end();
         let ram = self.ram.try_clone().map_err(host("cannot keep the guest's RAM"))?;
-        Ok((self.machine.clone(), ram))
+        Ok((self.recipe.clone(), ram))
     }
 
     /// What QEMU told; where it ended, why.
@@ -149,7 +149,7 @@ impl Drop for Instance {
 
 /// QEMU, on its way to answer: meanwhile its RAM may be filled, where it waits for a state.
 pub(super) struct Starting {
-    machine: Machine,
+    recipe: Recipe,
     process: Child,
     socket: UnixStream,
     pub ram: File,
@@ -157,15 +157,15 @@ pub(super) struct Starting {
 }
 
 impl Starting {
-    /// Starts `machine` on `ram`, with these further words.
-    pub fn new(machine: &Machine, ram: File, further: &[&str]) -> Result<Self, LabError> {
+    /// Starts `recipe` on `ram`, with these further words.
+    pub fn new(recipe: &Recipe, ram: File, further: &[&str]) -> Result<Self, LabError> {
         let (socket, other) = UnixStream::pair().map_err(host("cannot make a socket"))?;
         let complaints = unnamed("complaints", b"")?;
         let printed = complaints.try_clone().map_err(host("cannot keep what QEMU says"))?;
-        let mut command = command(machine, &ram, &other, further);
+        let mut command = command(recipe, &ram, &other, further);
         command.stderr(printed);
         let mut shared = vec![ram.as_fd(), other.as_fd()];
-        shared.extend(machine.initramfs().map(|file| file.as_fd()));
+        shared.extend(recipe.initramfs().map(|file| file.as_fd()));
         let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let set = |flags| shared.iter().try_for_each(|file| fcntl_setfd(file, flags));
         set(FdFlags::empty()).map_err(|error| host("cannot share a file")(error.into()))?;
@@ -173,17 +173,17 @@ impl Starting {
         // The others that are started must not have them.
         let _ = set(FdFlags::CLOEXEC);
         let process = spawned.map_err(host("cannot start setpriv"))?;
-        Ok(Self { machine: machine.clone(), process, socket, ram, complaints })
+        Ok(Self { recipe: recipe.clone(), process, socket, ram, complaints })
     }
 
     /// Waits until it answers.
     pub fn finish(mut self) -> Result<Instance, LabError> {
         let pid = self.process.id().cast_signed();
-        let console = self.process.stdout.take().map(Console::new);
+        let console = self.process.stdout.take().map(|stdout| Console::new(move || Ok(stdout)));
         match Qmp::over(self.socket, SOCKET, pid, PATIENCE) {
             Ok(qmp) => {
-                let Self { machine, process, ram, complaints, .. } = self;
-                Ok(Instance { machine, process, qmp, ram, console, complaints })
+                let Self { recipe, process, ram, complaints, .. } = self;
+                Ok(Instance { recipe, process, qmp, ram, console, complaints })
             }
             Err(error) => {
                 let _ = self.process.kill();
@@ -208,19 +208,19 @@ impl Starting {
 
 /// QEMU's command line. It dies with the thread that starts it; what is typed to end us is not meant
 /// for it.
-fn command(machine: &Machine, ram: &File, socket: &UnixStream, further: &[&str]) -> Command {
+fn command(recipe: &Recipe, ram: &File, socket: &UnixStream, further: &[&str]) -> Command {
     let file = |number: i32| format!("/proc/self/fd/{number}");
-    let initramfs = machine.initramfs().map(|initramfs| file(initramfs.as_raw_fd()));
+    let initramfs = recipe.initramfs().map(|initramfs| file(initramfs.as_raw_fd()));
     let places = Places {
         ram: &file(ram.as_raw_fd()),
         initramfs: &initramfs.unwrap_or_default(),
         console: further.is_empty(),
     };
-    let (mark, socket) = (machine.mark(), socket.as_raw_fd());
+    let (mark, socket) = (recipe.mark(), socket.as_raw_fd());
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL"])
-        .args(machine.words(&places))
+        .args(recipe.words(&places))
         // Where the guest's kernel gives up, what is in its RAM stays to be looked at.
         .args(["-no-reboot", "-no-shutdown"])
         .args(["-chardev", &format!("socket,id={mark},fd={socket}")])

@@ -6,18 +6,23 @@ mod console;
 mod guest;
 mod initramfs;
 mod instance;
-mod machine;
+mod kit;
+mod program;
+mod recipe;
+mod session;
 mod snapshot;
 
 pub use accel::Accel;
 pub use guest::{Detached, LabGuest, Ram, Setup};
 pub use initramfs::Initramfs;
 pub use instance::{Instance, Status, end_left_behind};
-pub use machine::{Machine, RAM};
+pub use kit::{KernelImage, wrapper};
+pub use program::{Program, ProgramError};
+pub use recipe::{RAM, Recipe};
+pub use session::{Event, Machine, Session};
 pub use snapshot::Snapshot;
 
 use crate::vmm::VmError;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,12 +45,52 @@ pub enum LabError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The program cannot be taken into a guest.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// What is to be added is no file and no folder.
+    #[error("{0} is neither a file nor a folder, and cannot be taken into the guest")]
+    NotAFile(PathBuf),
+    /// The name of a file cannot be told to the guest.
+    #[error("{} is not UTF-8, and cannot be taken into the guest", .0.display())]
+    NotText(PathBuf),
+    /// The guest's launcher is not there.
+    #[error("no wrapper to start the program with: looked for {}; run 'make build'", .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    NoWrapper(Vec<PathBuf>),
+    /// There is no kernel to boot.
+    #[error(
+        "no kernel to boot a guest with: no {kernel} can be read, and none in /boot; give --kernel-image"
+    )]
+    NoKernel {
+        /// Where one was looked for.
+        kernel: String,
+    },
+    /// What is to be the kernel is something else.
+    #[error(
+        "{0} is no image of an x86-64 Linux kernel (vmlinuz, bzImage); give another --kernel-image"
+    )]
+    NotAKernel(PathBuf),
+    /// The files do not fit.
+    #[error(
+        "{ram_mib} MiB of RAM are too little for a kernel and {files_mib} MiB of files: give --ram {least_mib}M or more"
+    )]
+    LittleRam {
+        /// What there is.
+        ram_mib: u64,
+        /// What the files take.
+        files_mib: u64,
+        /// What is enough for a boot.
+        least_mib: u64,
+    },
     /// There is no QEMU.
     #[error("qemu-system-x86_64 is not in PATH; install Debian's qemu-system-x86")]
     NoQemu,
     /// QEMU has ended.
     #[error("QEMU ended: {0}")]
     Ended(String),
+    /// The guest's kernel has died.
+    #[error("the guest's kernel has died: {0}")]
+    Panic(String),
     /// The console did not say what was waited for.
     #[error("the guest did not print {what} within {} s; its last lines: {tail}", .limit.as_secs())]
     Silent {
@@ -69,8 +114,8 @@ pub enum LabError {
     /// QEMU does not answer as it should.
     #[error(transparent)]
     Vm(#[from] VmError),
-    /// VMFI_ACCEL is neither.
-    #[error("VMFI_ACCEL is '{0}'; it must be kvm or tcg")]
+    /// VMFI_ACCEL, or an option, is neither.
+    #[error("'{0}' is no way to run a guest: it must be kvm or tcg")]
     BadAccel(String),
 }
 

@@ -5,7 +5,7 @@
 //! of any other; only what is there is copied, while QEMU starts.
 
 use super::instance::{Instance, Starting};
-use super::machine::{Machine, unnamed};
+use super::recipe::{Recipe, unnamed};
 use super::{LabError, host};
 use rustix::fs::{SeekFrom, ftruncate, seek, sendfile};
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 
 /// A machine as it was at one moment.
 pub struct Snapshot {
-    machine: Machine,
+    recipe: Recipe,
     ram: File,
     state: File,
 }
@@ -23,8 +23,8 @@ impl Snapshot {
     /// Of `instance`, which ends with that.
     pub fn take(mut instance: Instance) -> Result<Self, LabError> {
         let state = instance.save()?;
-        let (machine, ram) = instance.into_parts()?;
-        Ok(Self { machine, ram, state })
+        let (recipe, ram) = instance.into_parts()?;
+        Ok(Self { recipe, ram, state })
     }
 
     /// A machine that is about to go on from there: it stands still.
@@ -33,7 +33,7 @@ impl Snapshot {
         let ram = unnamed("ram", b"")?;
         let bytes = self.ram.metadata().map_err(&failed)?.len();
         ftruncate(&ram, bytes).map_err(|error| failed(error.into()))?;
-        let starting = Starting::new(&self.machine, ram, &["-incoming", "defer"])?;
+        let starting = Starting::new(&self.recipe, ram, &["-incoming", "defer"])?;
         // A machine that waits for its state does not touch its RAM.
         copy(&self.ram, &starting.ram).map_err(|error| failed(error.into()))?;
         starting.load(&self.state)

@@ -23,6 +23,7 @@ mod plain_kernel;
 mod probe;
 mod proofs;
 mod record;
+mod run;
 mod shell;
 mod sites;
 mod snapshot;

@@ -4,21 +4,22 @@ use crate::common::{built, kernels};
 use std::time::{Duration, Instant};
 use vmfi::cache::Cache;
 use vmfi::guest::{Guest, GuestOptions, RamOf};
-use vmfi::lab::{Accel, Initramfs, Instance, Machine, Setup, Snapshot, Status};
+use vmfi::lab::{Accel, Initramfs, Instance, KernelImage, Machine, Recipe, Snapshot, Status};
 use vmfi::memory::Access;
 use vmfi::process::{ProcessTree, Task, tasks};
 use vmfi::victim::{Files, StatusBlock, Stream, Victim, VictimMemory, Word, WrapperState};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn machine(command: &str) -> Machine {
+fn recipe(command: &str) -> Recipe {
     let mut files = Initramfs::with_busybox().unwrap();
     files.copy(&built("guest/wrapper"), "/wrapper").unwrap();
     files.copy(&built("fixtures/hpccg"), "/hpccg").unwrap();
     files.script(&format!("/wrapper --gate --hold-exit --no-aslr {command} >/dev/null 2>&1 &"));
-    let kernel = &kernels()[0];
-    let accel = Accel::choose(kernel).unwrap();
-    Machine::of_setup(&Setup::new(kernel), accel, &files.build().unwrap(), "vmfi-test").unwrap()
+    let kernel = KernelImage::open(&kernels()[0]).unwrap();
+    let accel = Accel::choose(&kernel.path).unwrap();
+    let machine = Machine { kernel, ram_mib: 512, cpus: 1, accel: Some(accel) };
+    Recipe::of_machine(&machine, accel, "", &files.build().unwrap(), "vmfi-test").unwrap()
 }
 
 fn open(instance: &Instance) -> Guest {
@@ -56,7 +57,7 @@ fn wait_for(block: &StatusBlock, state: WrapperState) {
 
 /// Boots a guest whose wrapper stands at the gate.
 fn at_the_gate(command: &str) -> (Instance, Guest, Task) {
-    let mut instance = Instance::boot(&machine(command)).unwrap();
+    let mut instance = Instance::boot(&recipe(command)).unwrap();
     instance.wait_for("vmfi-lab-ready", LIMIT).unwrap();
     let guest = open(&instance);
     let task = (0..500).find_map(|_| {

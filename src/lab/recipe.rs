@@ -1,8 +1,8 @@
 //! How a guest is started whose RAM and state can be kept: QEMU's command line, but for what each
 //! start has of its own.
 
-use super::guest::Setup;
-use super::{Accel, LabError, host};
+use super::guest::{QEMU, QUIET};
+use super::{Accel, LabError, Machine, host};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io::Write;
@@ -16,7 +16,7 @@ const CONSOLE: &str = "{console}";
 
 /// What starts the same machine each time.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct Recipe {
     /// QEMU and its arguments.
     words: Vec<String>,
     /// A file without a name, for QEMU to read at each start.
@@ -35,27 +35,28 @@ pub struct Places<'p> {
     pub console: bool,
 }
 
-impl Machine {
-    /// The machine of `setup`, with `initramfs`; its processes bear `mark`.
-    pub fn of_setup(
-        setup: &Setup,
+impl Recipe {
+    /// The machine of `machine`, run by `accel`, with `initramfs`; its processes bear `mark`.
+    pub fn of_machine(
+        machine: &Machine,
         accel: Accel,
+        append: &str,
         initramfs: &[u8],
         mark: &str,
     ) -> Result<Self, LabError> {
-        let (mib, machine) = (setup.ram_mib, setup.machine);
+        let (mib, kind) = (machine.ram_mib, machine.kind());
         let words = [
-            "qemu-system-x86_64 -nodefaults -no-user-config -display none".to_owned(),
-            format!("-accel {} -cpu max,la57=off -smp {}", accel.name(), setup.cpus),
-            format!("-machine {machine},memory-backend=ram -m {mib}M"),
+            format!("{QEMU} -nodefaults -no-user-config -display none"),
+            format!("-accel {} -cpu max,la57=off -smp {}", accel.name(), machine.cpus),
+            format!("-machine {kind},memory-backend=ram -m {mib}M"),
             format!("-object memory-backend-file,id=ram,size={mib}M,mem-path={RAM},share=on"),
             format!("-initrd {INITRAMFS} -chardev {CONSOLE},id=console -serial chardev:console"),
         ];
         let mut words: Vec<_> =
             words.iter().flat_map(|words| words.split(' ')).map(str::to_owned).collect();
-        let append = format!("console=ttyS0 quiet loglevel=1 panic=-1 {}", setup.append);
-        let kernel = setup.kernel.display().to_string();
-        words.extend(["-kernel".to_owned(), kernel, "-append".to_owned(), append]);
+        let kernel = machine.kernel.path.display().to_string();
+        words.extend(["-kernel".to_owned(), kernel]);
+        words.extend(["-append".to_owned(), format!("{QUIET} {append}")]);
         let initramfs = Some(Arc::new(unnamed("initramfs", initramfs)?));
         Ok(Self { words, initramfs, mark: mark.to_owned() })
     }
