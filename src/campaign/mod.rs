@@ -3,11 +3,16 @@
 //! - [`plan`]: what a campaign is to do, read from a file and checked.
 //! - [`expand`]: its trials, each with its seed and what is drawn for it.
 
+pub mod attempt;
+pub mod base;
 mod check;
 pub mod expand;
 mod fault;
+pub mod golden;
 mod mistake;
+pub mod outcome;
 pub mod plan;
+pub mod ran;
 mod summary;
 mod tables;
 mod values;

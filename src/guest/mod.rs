@@ -213,7 +213,7 @@ impl Guest {
     }
 
     /// The same guest in a copy of its RAM, the file at `path`: what was proved of the one holds for
-    /// the other. Its clock has not been seen to tick.
+    /// the other. Its clock has not been seen to tick, and no VM is looked for that has it.
     pub fn copied_to(&self, path: &Path, access: Access) -> Result<Self, GuestError> {
         let source = RamSource::open(path, access)?;
         let memory = source.map(self.memory.regions().clone())?;
@@ -223,9 +223,9 @@ impl Guest {
         let shown = source.path().display().to_string();
         let mut kernel = self.kernel.clone();
         kernel.ticks = false;
-        let (layout, path) = (self.layout.clone(), Some(path.to_owned()));
+        let layout = self.layout.clone();
         let (source, sources) = (shown.clone(), vec![shown]);
-        Ok(Self { source, sources, path, memory, layout, kernel, keeper: Keeper::Nobody })
+        Ok(Self { source, sources, path: None, memory, layout, kernel, keeper: Keeper::Nobody })
     }
 
     /// What was found out about it.

@@ -94,6 +94,12 @@ impl Instance {
         self.told(started)
     }
 
+    /// QEMU's version, as it prints it itself.
+    pub fn version(&mut self) -> Result<String, LabError> {
+        let version = self.qmp.within(PATIENCE).version();
+        self.told(version)
+    }
+
     /// Writes what its devices hold into a file; it stands still from then on.
     pub(super) fn save(&mut self) -> Result<File, LabError> {
         let state = unnamed("state", b"")?;
@@ -226,6 +232,7 @@ fn command(recipe: &Recipe, ram: &File, socket: &UnixStream, further: &[&str]) -
         .args(["-chardev", &format!("socket,id={mark},fd={socket}")])
         .args(["-mon", &format!("chardev={mark},mode=control")])
         .args(further)
+        .current_dir(recipe.folder())
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(if further.is_empty() { Stdio::piped() } else { Stdio::null() });

@@ -61,9 +61,16 @@ impl Program {
     /// `app` is a path, or a name that is looked up in PATH. The files and folders of `add` come with
     /// it. The launcher does too.
     pub fn new(app: &Path, add: &[PathBuf]) -> Result<Self, LabError> {
+        let folder = std::env::current_dir().map_err(host("cannot tell the current folder"))?;
+        Self::in_folder(app, add, &folder)
+    }
+
+    /// The same, started in `folder`.
+    pub fn in_folder(app: &Path, add: &[PathBuf], folder: &Path) -> Result<Self, LabError> {
         let path = find(app)?;
         check(&path)?;
-        let folder = std::env::current_dir().map_err(host("cannot tell the current folder"))?;
+        let own = |source| LabError::Unreadable { path: folder.to_owned(), source };
+        let folder = folder.canonicalize().map_err(own)?;
         let mut files = Initramfs::with_busybox()?;
         files.copy(&kit::wrapper()?, WRAPPER)?.folder(&folder);
         files.copy_with_libraries(&path, text(&path)?)?;

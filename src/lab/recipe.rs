@@ -6,7 +6,7 @@ use super::{Accel, LabError, Machine, host};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Stands in a command line for the file that is the guest's RAM.
@@ -19,6 +19,7 @@ const CONSOLE: &str = "{console}";
 pub struct Recipe {
     /// QEMU and its arguments.
     words: Vec<String>,
+    folder: PathBuf,
     /// A file without a name, for QEMU to read at each start.
     initramfs: Option<Arc<File>>,
     /// Tells its processes from others.
@@ -58,12 +59,23 @@ impl Recipe {
         words.extend(["-kernel".to_owned(), kernel]);
         words.extend(["-append".to_owned(), format!("{QUIET} {append}")]);
         let initramfs = Some(Arc::new(unnamed("initramfs", initramfs)?));
-        Ok(Self { words, initramfs, mark: mark.to_owned() })
+        Ok(Self { words, folder: ".".into(), initramfs, mark: mark.to_owned() })
     }
 
-    /// The machine that these `words` start; [`RAM`] stands in them.
-    pub fn of_command(words: &[String], mark: &str) -> Self {
-        Self { words: words.to_vec(), initramfs: None, mark: mark.to_owned() }
+    /// The machine that these `words` start in `folder`; [`RAM`] stands in them.
+    pub fn of_command(words: &[String], folder: &Path, mark: &str) -> Self {
+        let (words, folder) = (words.to_vec(), folder.to_owned());
+        Self { words, folder, initramfs: None, mark: mark.to_owned() }
+    }
+
+    /// Where it is started.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether its console can be read.
+    pub fn has_console(&self) -> bool {
+        self.initramfs.is_some()
     }
 
     /// QEMU's program.

@@ -34,6 +34,11 @@ impl State {
         Self(LETTERS[highest as usize] as char)
     }
 
+    /// Whether it runs, or would if it had a CPU.
+    pub fn runs(self) -> bool {
+        self.0 == 'R'
+    }
+
     /// Whether it has ended and waits for its parent to notice.
     pub fn zombie(self) -> bool {
         self.0 == ZOMBIE

@@ -83,6 +83,11 @@ pub fn json(scalar: Scalar, number: Number) -> Json {
     .json()
 }
 
+/// The value of what was `seen` in `space`, now; none where it has no page.
+pub fn value_of(space: Space, seen: &Seen) -> Option<Number> {
+    Aimed::new(space, seen)?.number()
+}
+
 /// Finds a target anew: pointers on the way there may have changed.
 pub type Find<'t> = dyn Fn(&str) -> Result<Seen, TriggerError> + 't;
 

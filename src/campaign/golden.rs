@@ -1,0 +1,175 @@
+//! What the program does without faults: what trials are judged by.
+
+use super::plan::{Metric, Plan, Source};
+use super::ran::{Ending, Ran};
+use crate::victim::Output;
+use std::time::Duration;
+
+/// Golden runs that do not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    /// The program does not end as it should.
+    #[error("the program fails without any fault: a golden run {how}{}", said(.stderr))]
+    Fails {
+        /// How it ended.
+        how: String,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// What it prints differs from run to run, and nothing else tells right from wrong.
+    #[error(
+        "the program's output is another one each time, without any fault: leave out the lines that differ with 'ignore' in [output], or name what counts with [[metric]]"
+    )]
+    NotRepeatable,
+    /// A metric is missing.
+    #[error("golden run: the metric '{0}' is not a finite number; check its regex or variable")]
+    NoMetric(String),
+    /// A new start of the guest shows something else.
+    #[error(
+        "the program's output, or how it ends, is not what it was when this campaign began: take a new store"
+    )]
+    Changed,
+}
+
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; it says: {stderr}") }
+}
+
+/// The values that a metric had in the golden runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Band {
+    /// The lowest,
+    pub low: f64,
+    /// and the highest.
+    pub high: f64,
+}
+
+impl Band {
+    /// The one value, or what lies in the middle.
+    pub fn middle(self) -> f64 {
+        self.low / 2.0 + self.high / 2.0
+    }
+
+    /// Whether it holds `value`.
+    pub fn holds(self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+}
+
+/// What the program does without faults.
+#[derive(Clone, Debug)]
+pub struct Golden {
+    /// Its output, of the first golden run.
+    pub stdout: Output,
+    /// Whether the lines that count are the same each time.
+    pub repeatable: bool,
+    /// Its exit status.
+    pub status: u8,
+    /// How long it takes on the host's clock, by the median.
+    pub time: Duration,
+    /// CPU time that it uses, by the median.
+    pub cpu_time: Duration,
+    /// CPU time that QEMU uses meanwhile, likewise.
+    pub host_cpu_time: Duration,
+    /// The most iterations.
+    pub iterations: Option<f64>,
+    /// The plan's metrics, in their order.
+    pub bands: Vec<Band>,
+}
+
+impl Golden {
+    /// What `runs` show, of which there is one at least.
+    pub fn of(plan: &Plan, runs: &[Ran]) -> Result<Self, GoldenError> {
+        let statuses = runs.iter().map(status).collect::<Result<Vec<_>, _>>()?;
+        let (first, status) = match (runs.first(), statuses.first()) {
+            (Some(first), Some(status)) => (first, *status),
+            _ => return Err(GoldenError::Changed),
+        };
+        let same = |run: &Ran| same_output(plan, &run.stdout, &first.stdout);
+        let repeatable = runs.iter().all(same) && statuses.iter().all(|own| *own == status);
+        if !repeatable && plan.metrics.is_empty() && plan.output.command.is_none() {
+            return Err(GoldenError::NotRepeatable);
+        }
+        let bands = (0..plan.metrics.len()).map(|index| band(plan, runs, index));
+        let iterations = runs.iter().filter_map(|run| run.iterations);
+        Ok(Self {
+            stdout: first.stdout.clone(),
+            repeatable,
+            status,
+            time: median(runs, |run| run.time),
+            cpu_time: median(runs, |run| run.cpu_time),
+            host_cpu_time: median(runs, |run| run.host_cpu_time),
+            iterations: iterations.reduce(f64::max),
+            bands: bands.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// An error unless `run`, of a new start of the guest, is another golden run.
+    pub fn check(&self, plan: &Plan, run: &Ran) -> Result<(), GoldenError> {
+        let same = !self.repeatable || same_output(plan, &run.stdout, &self.stdout);
+        let same = same && status(run)? == self.status;
+        same.then_some(()).ok_or(GoldenError::Changed)
+    }
+}
+
+/// The exit status of a golden run, which must end well.
+fn status(run: &Ran) -> Result<u8, GoldenError> {
+    let how = match &run.ending {
+        Ending::Exited(0) => return Ok(0),
+        Ending::Exited(status) => format!("ends with status {status}"),
+        Ending::Signal(signal) => format!("is ended by signal {signal}"),
+        Ending::Hung(_) => "does not end".to_owned(),
+        Ending::GuestCrash(why) => format!("takes the guest's kernel down: {why}"),
+    };
+    let stderr = String::from_utf8_lossy(&run.stderr.tail).into_owned();
+    let stderr = stderr.lines().last().unwrap_or_default().escape_default().to_string();
+    Err(GoldenError::Fails { how, stderr })
+}
+
+fn band(plan: &Plan, runs: &[Ran], index: usize) -> Result<Band, GoldenError> {
+    let name = || plan.metrics.get(index).map(|metric| metric.name.clone()).unwrap_or_default();
+    let values = runs.iter().map(|run| value(plan, run, index).filter(|own| own.is_finite()));
+    let values = values.collect::<Option<Vec<_>>>().ok_or_else(|| GoldenError::NoMetric(name()))?;
+    let (low, high) =
+        (values.iter().copied().reduce(f64::min), values.into_iter().reduce(f64::max));
+    low.zip(high).map(|(low, high)| Band { low, high }).ok_or_else(|| GoldenError::NoMetric(name()))
+}
+
+/// The plan's metric of number `index` in `run`, as far as it has one.
+pub fn value(plan: &Plan, run: &Ran, index: usize) -> Option<f64> {
+    match &plan.metrics.get(index)?.source {
+        Source::Variable(_) => run.variables.get(index).copied().flatten(),
+        Source::Output(_) => plan.metrics.get(index)?.captured(&run.stdout.tail),
+    }
+}
+
+impl Metric {
+    /// What it captures in `output`: its last match.
+    pub fn captured(&self, output: &[u8]) -> Option<f64> {
+        let Source::Output(regex) = &self.source else { return None };
+        let text = String::from_utf8_lossy(output);
+        let last = regex.captures_iter(&text).last()?;
+        last.get(1)?.as_str().trim().parse().ok()
+    }
+}
+
+fn median(runs: &[Ran], time: impl Fn(&Ran) -> Duration) -> Duration {
+    let mut times: Vec<_> = runs.iter().map(time).collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Whether the lines that count are the same. Of outputs that were cut, all lines count alike.
+pub fn same_output(plan: &Plan, one: &Output, other: &Output) -> bool {
+    if plan.output.ignore.is_empty() || one.cut() || other.cut() {
+        return (one.total, one.hash) == (other.total, other.hash);
+    }
+    lines(plan, &one.tail) == lines(plan, &other.tail)
+}
+
+/// The lines of `output` that count.
+fn lines(plan: &Plan, output: &[u8]) -> Vec<String> {
+    let ignored = |line: &str| plan.output.ignore.iter().any(|regex| regex.is_match(line));
+    let text = String::from_utf8_lossy(output);
+    text.split('\n').filter(|line| !ignored(line)).map(str::to_owned).collect()
+}
