@@ -6,6 +6,7 @@
 //! - [`scalar`]: the plain numbers of a machine.
 //! - [`quantity`]: sizes and times as people type them.
 //! - [`seed`]: what is drawn at random.
+//! - [`digest`]: what tells files from others.
 //! - [`memory`]: guest-physical memory as seen from the host.
 //! - [`vmm`]: where a VMM puts the RAM of its guest.
 //! - [`arch`]: page tables, one walker for all.
@@ -24,6 +25,7 @@
 //! - [`record`]: injections on disk.
 //! - [`lab`]: throw-away guests under QEMU.
 //! - [`campaign`]: thousands of trials, by a plan.
+//! - [`report`]: what a campaign's store shows.
 //! - [`cli`]: the commands.
 
 pub mod address;
@@ -31,6 +33,7 @@ pub mod arch;
 pub mod cache;
 pub mod campaign;
 pub mod cli;
+pub mod digest;
 pub mod environment;
 pub mod fault;
 pub mod guest;
@@ -41,6 +44,7 @@ pub mod memory;
 pub mod process;
 pub mod quantity;
 pub mod record;
+pub mod report;
 pub mod scalar;
 pub mod seed;
 pub mod site;

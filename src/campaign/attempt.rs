@@ -478,7 +478,8 @@ impl<'r> Run<'r> {
             return None;
         }
         self.looked_around.set(Instant::now());
-        match self.instance.borrow_mut().status() {
+        let status = self.instance.borrow_mut().status();
+        match status {
             Ok(Status::Down) => Some(Over::Down),
             Err(error) => Some(Over::Lost(error)),
             Ok(_) => self.hangs().map(Over::Hung),
@@ -533,7 +534,8 @@ impl<'r> Run<'r> {
             sleep(LOOK);
         }
         let ended = Instant::now();
-        match self.over.take() {
+        let over = self.over.take();
+        match over {
             Some(Over::Lost(error)) => Err(error.into()),
             over => {
                 *self.over.borrow_mut() = over;

@@ -47,6 +47,17 @@ pub enum Kind {
     Injected,
 }
 
+impl Kind {
+    /// Its name in stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Golden => "golden",
+            Self::Null => "null",
+            Self::Injected => "injected",
+        }
+    }
+}
+
 /// What is drawn for an injection.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Draw {

@@ -2,6 +2,7 @@
 
 use super::plan::{Metric, Plan, Source};
 use super::ran::{Ending, Ran};
+use crate::digest;
 use crate::victim::Output;
 use std::time::Duration;
 
@@ -165,6 +166,14 @@ pub fn same_output(plan: &Plan, one: &Output, other: &Output) -> bool {
         return (one.total, one.hash) == (other.total, other.hash);
     }
     lines(plan, &one.tail) == lines(plan, &other.tail)
+}
+
+/// What tells an output from others, by the lines that count.
+pub fn output_digest(plan: &Plan, output: &Output) -> String {
+    if plan.output.ignore.is_empty() || output.cut() {
+        return format!("{:016x} of {} bytes", output.hash, output.total);
+    }
+    digest::of_bytes(lines(plan, &output.tail).join("\n").as_bytes())
 }
 
 /// The lines of `output` that count.

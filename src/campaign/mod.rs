@@ -2,6 +2,11 @@
 //!
 //! - [`plan`]: what a campaign is to do, read from a file and checked.
 //! - [`expand`]: its trials, each with its seed and what is drawn for it.
+//! - [`base`]: where all runs begin; [`attempt`]: one run; [`ran`]: what was seen of it.
+//! - [`golden`]: what the program does without faults; [`outcome`]: what a run came to, judged by that.
+//! - [`session`]: the campaign under way; [`store`]: where all of it is kept; [`merge`]: several stores
+//!   put together.
+//! - [`summary`]: a plan in words.
 
 pub mod attempt;
 pub mod base;
@@ -9,11 +14,14 @@ mod check;
 pub mod expand;
 mod fault;
 pub mod golden;
+pub mod merge;
 mod mistake;
 pub mod outcome;
 pub mod plan;
 pub mod ran;
-mod summary;
+pub mod session;
+pub mod store;
+pub mod summary;
 mod tables;
 mod values;
 

@@ -6,6 +6,7 @@ use super::check::Keys;
 use super::mistake::{PlanError, complaint};
 use super::tables::{GuestKeys, MetricKeys, WhenKeys};
 use super::values;
+use crate::digest;
 use crate::fault::{LONGEST as LONGEST_FAULT, Model};
 use crate::inject::{Order, What};
 use crate::lab::Accel;
@@ -14,7 +15,6 @@ use crate::site::Allow;
 use crate::when::Condition;
 use regex::Regex;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -317,7 +317,7 @@ impl Plan {
         let mut keys: Table = toml::from_str(&self.text).unwrap_or_default();
         keys.remove("name");
         let canonical = serde_json::to_vec(&keys).unwrap_or_default();
-        Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::of_bytes(&canonical)
     }
 
     /// The order to do the fault `fault` to the target `target`, where there are both.

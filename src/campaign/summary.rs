@@ -71,6 +71,13 @@ impl Plan {
     }
 }
 
+/// What the faults of a campaign are drawn from, in a line.
+pub fn sampled_from(plan: &Plan) -> String {
+    let targets: Vec<_> = plan.targets.iter().map(|target| target.at.as_str()).collect();
+    let faults: Vec<_> = plan.faults.iter().map(|fault| fault.change.to_string()).collect();
+    format!("{} at {}, {}", faults.join(" or "), targets.join(" or "), when(&plan.when))
+}
+
 fn guest(guest: &Guest) -> String {
     let Machine { kernel_image, ram_mib, smp, accel, append } = match guest {
         Guest::Lab(machine) => machine,

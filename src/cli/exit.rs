@@ -2,6 +2,11 @@
 
 use super::error::{NeverDue, NeverFired, NoMemory, NoVm, NoWrapper, NotUndone, UsageError};
 use super::wait::refusal;
+use crate::campaign::PlanError;
+use crate::campaign::attempt::AttemptError;
+use crate::campaign::base::BaseError;
+use crate::campaign::session::CampaignError;
+use crate::campaign::store::StoreError;
 use crate::guest::GuestError;
 use crate::inject::{InjectError, OrderError, SeriesError};
 use crate::kernel::KernelError;
@@ -131,7 +136,11 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(trigger(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(lab(error))
-    } else if cause.is::<ValueError>() {
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(campaign(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(store(error))
+    } else if cause.is::<ValueError>() || cause.is::<PlanError>() {
         Some(USAGE)
     } else if cause.is::<KernelError>() {
         Some(KERNEL)
@@ -231,6 +240,54 @@ fn order(error: &OrderError) -> u8 {
         OrderError::Region(error) => region(error),
         OrderError::Types(_) => SYMBOL,
         _ => USAGE,
+    }
+}
+
+fn campaign(error: &CampaignError) -> u8 {
+    use CampaignError as E;
+    match error {
+        E::Store(error) => store(error),
+        E::Base(error) => base(error),
+        E::Lab(error) => lab(error),
+        E::Attempt(error) => attempt(error),
+        E::Memory { .. } | E::Unreadable { .. } => USAGE,
+        E::Golden(_) | E::Judge(_) | E::NeverRan { .. } => UNEXPECTED,
+    }
+}
+
+fn store(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Sqlite { .. } | StoreError::File { .. } | StoreError::Damaged { .. } => {
+            UNEXPECTED
+        }
+        _ => USAGE,
+    }
+}
+
+fn base(error: &BaseError) -> u8 {
+    match error {
+        BaseError::Lab(error) => lab(error),
+        BaseError::NoGate { .. } | BaseError::PastTheGate(_) => PROCESS,
+        BaseError::NoStart { .. } => NEVER,
+        BaseError::Down => UNEXPECTED,
+        BaseError::Attempt(error) => attempt(error),
+    }
+}
+
+fn attempt(error: &AttemptError) -> u8 {
+    use AttemptError as E;
+    match error {
+        E::Lab(error) => lab(error),
+        E::Guest(error) => guest(error),
+        E::Kernel(_) => KERNEL,
+        E::Victim(error) => victim(error),
+        E::Process(error) => process(error),
+        E::Target(error) => target(error),
+        E::Order(error) => order(error),
+        E::Trigger(error) => trigger(error),
+        E::Inject(error) => inject(error),
+        E::TooShort => PROCESS,
+        E::Never(_) => NEVER,
     }
 }
 

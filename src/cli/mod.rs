@@ -1,6 +1,7 @@
 //! The command line: one file per command, whose module docs are the command's manual.
 
 mod cache;
+mod campaign;
 mod choice;
 mod config;
 mod error;
@@ -23,6 +24,7 @@ mod profile;
 mod read;
 mod reference;
 mod replay;
+mod report;
 mod run;
 mod shell;
 mod signal;
@@ -81,6 +83,9 @@ enum Command {
     Guests(guests::GuestsArgs),
     Run(run::RunArgs),
     Profile(profile::ProfileArgs),
+    #[command(subcommand)]
+    Campaign(campaign::CampaignCommand),
+    Report(report::ReportArgs),
     Cache(cache::CacheArgs),
     #[command(flatten)]
     Topic(topics::Topic),
@@ -161,7 +166,10 @@ fn parse<T: CommandLine>(command: clap::Command) -> anyhow::Result<T> {
 impl CommandLine for Cli {
     fn guest(&self) -> Option<&GuestArgs> {
         use Command as C;
-        let none = matches!(self.command, C::Shell(_) | C::Topic(_) | C::ResumeGuard(_));
+        let none = matches!(
+            self.command,
+            C::Shell(_) | C::Topic(_) | C::ResumeGuard(_) | C::Campaign(_) | C::Report(_)
+        );
         (!none).then_some(&self.guest)
     }
 
@@ -188,6 +196,8 @@ impl CommandLine for Cli {
             Command::Guests(args) => guests::run(args, json),
             Command::Run(args) => return run::run(args, json),
             Command::Profile(args) => profile::run(args, guest, json),
+            Command::Campaign(command) => campaign::run(command, json),
+            Command::Report(args) => report::run(args, json),
             Command::Cache(args) => cache::run(args, json),
             Command::Topic(topic) => topics::run(topic),
             Command::Shell(command) => shell::run(command, Self::command()),
@@ -195,6 +205,11 @@ impl CommandLine for Cli {
         }?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Says more than was asked for: what is looked at closely is.
+fn log_more() {
+    log::set_max_level(LevelFilter::Debug);
 }
 
 /// `-v` and `-q` beat `RUST_LOG`.

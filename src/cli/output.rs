@@ -22,6 +22,16 @@ pub fn text(text: &str) -> anyhow::Result<()> {
         .context("cannot write to standard output")
 }
 
+/// `text` without what a terminal obeys, but for ends of lines.
+pub fn visible(text: &str) -> String {
+    let letter = |letter: char| match letter {
+        '\n' | '\t' => letter.to_string(),
+        letter if letter.is_control() => letter.escape_default().to_string(),
+        letter => letter.to_string(),
+    };
+    text.chars().map(letter).collect()
+}
+
 /// Prints `value` as one JSON document.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     text(&(document(value)? + "\n"))

@@ -78,9 +78,13 @@ impl Recipe {
         self.initramfs.is_some()
     }
 
-    /// QEMU's program.
-    pub fn program(&self) -> &Path {
-        Path::new(self.words.first().map_or("", String::as_str))
+    /// QEMU's program, as it is found in PATH.
+    pub fn program_path(&self) -> PathBuf {
+        let program = Path::new(self.words.first().map_or("", String::as_str));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut all = std::env::split_paths(&path).map(|folder| folder.join(program));
+        let named = program.components().count() == 1;
+        all.find(|path| named && path.is_file()).unwrap_or(self.folder.join(program))
     }
 
     /// What it boots from.
