@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Where cargo and `make build` leave what is built, from the folder of our executable: its own, or
-/// that of the target that it was built for.
-const BUILT: [&str; 2] = ["..", "../.."];
+/// Where cargo and `make build` leave what is built, from the folder of our executable: that is in it,
+/// or in the one of the target that it is built for, or there with the tests.
+const BUILT: [&str; 3] = ["..", "../..", "../../.."];
 /// Where `make install` leaves the launcher, from there.
 const INSTALLED: &str = "../lib/vmfi/wrapper";
 /// The kernel of the demo and the tests.

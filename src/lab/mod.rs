@@ -75,6 +75,9 @@ pub enum LabError {
         /// What is enough for a boot.
         least_mib: u64,
     },
+    /// There is no busybox.
+    #[error("cannot read /bin/busybox, which runs a guest; install Debian's busybox-static")]
+    NoBusybox,
     /// There is no QEMU.
     #[error("qemu-system-x86_64 is not in PATH; install Debian's qemu-system-x86")]
     NoQemu,
