@@ -49,13 +49,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Has a program print its first line in a new guest.
+type Way = fn() -> Result<()>;
+
 /// How long a program takes to its first line where it is given to `vmfi run`, and where it is
 /// started in a guest of the tests: medians, and what they lie between.
 fn boots() -> Result<String> {
     let mut text = format!(
         "| of {BOOTS} boots, to the program's first line | median | all |\n|---|---|---|\n"
     );
-    let ways: [(_, fn() -> Result<()>); 2] = [("vmfi run", run), ("a guest of the tests", lab)];
+    let ways: [(&str, Way); 2] = [("vmfi run", run), ("a guest of the tests", lab)];
     for (name, way) in ways {
         let mut times = Vec::new();
         for _ in 0..BOOTS {

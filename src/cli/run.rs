@@ -58,7 +58,7 @@ pub fn run(args: &RunArgs, json: bool) -> anyhow::Result<ExitCode> {
     signal::catch()?;
     let mut session = Session::start(&machine, &program, &args.arguments)?;
     while !signal::caught() {
-        match session.next()? {
+        match session.event()? {
             Some(Event::Wrapper(pid)) => tell(&session, pid),
             Some(Event::Output(bytes)) => pass(&mut std::io::stdout(), &bytes)?,
             Some(Event::Error(bytes)) => pass(&mut std::io::stderr(), &bytes)?,

@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// What happens next; nothing where nothing does for a moment.
-    pub fn next(&mut self) -> Result<Option<Event>, LabError> {
+    pub fn event(&mut self) -> Result<Option<Event>, LabError> {
         if self.events.is_empty() {
             self.look()?;
         }
