@@ -61,8 +61,7 @@ impl KernelImage {
         let built = built(KERNEL)?;
         let places = [built.clone(), in_boot()].concat();
         let found = places.iter().find_map(|path| Self::open(path).ok());
-        let kernel = built.first().map(|path| path.display().to_string()).unwrap_or_default();
-        found.ok_or(LabError::NoKernel { kernel })
+        found.ok_or(LabError::NoKernel(built))
     }
 
     /// Whether it is a real-time kernel. Those lose the second serial port's interrupts.
