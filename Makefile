@@ -182,7 +182,7 @@ target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $<
 
-bench: setup build target/fixtures/holder target/fixtures/iterations target/bench/peer $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
+bench: setup build target/fixtures/holder target/fixtures/hpccg target/fixtures/iterations target/bench/peer $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
 	@cargo bench --quiet --locked --bench commands
 
 lint:

@@ -6,7 +6,8 @@
 //! has it. What it prints is printed here as it comes, standard output and standard error apart. On
 //! standard error stands what to type in another terminal, to look at the guest and to inject. The end
 //! is that of the program: its status, 128 and the signal that ended it, or 127 where it cannot be
-//! executed. Ctrl-C ends program and guest. What the program writes in the guest goes with it.
+//! executed. Ctrl-C ends program and guest. What the program writes in the guest goes with it. Its
+//! standard input is empty, and its environment the guest's, not that of here.
 //!
 //! The kernel is the one of `make demo`, where that is built, or else the host's own; any with a
 //! serial console built in will do. KVM is used where it works.
@@ -57,7 +58,7 @@ pub fn run(args: &RunArgs, json: bool) -> anyhow::Result<ExitCode> {
     signal::catch()?;
     let mut session = Session::start(&machine, &program, &args.arguments)?;
     while !signal::caught() {
-        match session.next()? {
+        match session.event()? {
             Some(Event::Wrapper(pid)) => tell(&session, pid),
             Some(Event::Output(bytes)) => pass(&mut std::io::stdout(), &bytes)?,
             Some(Event::Error(bytes)) => pass(&mut std::io::stderr(), &bytes)?,

@@ -34,9 +34,8 @@ impl Accel {
 
     /// What this machine can do, proved with the kernel at `kernel`.
     pub fn choose(kernel: &Path) -> Result<Self, LabError> {
-        match std::env::var("VMFI_ACCEL").ok().as_deref() {
-            None | Some("") => {}
-            Some(name) => return name.parse(),
+        if let Some(name) = std::env::var("VMFI_ACCEL").ok().filter(|name| !name.is_empty()) {
+            return name.parse();
         }
         if File::options().read(true).write(true).open("/dev/kvm").is_err() {
             return Ok(Self::Tcg);
@@ -86,7 +85,7 @@ fn boots(kernel: &Path) -> Result<bool, LabError> {
     let setup = Setup { boot_limit: PROOF_LIMIT, accel, ..Setup::new(kernel) };
     match LabGuest::boot(&setup, &Initramfs::with_busybox()?) {
         Ok(_) => Ok(true),
-        Err(LabError::Ended(_) | LabError::Silent { .. }) => Ok(false),
+        Err(LabError::Ended(_) | LabError::Panic(_) | LabError::Silent { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -4,6 +4,7 @@ use super::console::Console;
 use super::{Accel, Initramfs, LabError, host};
 use flate2::read::GzDecoder;
 use memchr::memmem;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -326,11 +327,7 @@ fn signal_group(group: u32, signal: Signal) -> Result<(), LabError> {
 
 /// A second serial port that is read as it sends: opened by our thread and by QEMU, in any order.
 fn stream(path: &Path) -> Result<Console, LabError> {
-    let made = rustix::fs::mkfifoat(
-        rustix::fs::CWD,
-        path,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-    );
+    let made = mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR);
     made.map_err(|error| host("cannot make a pipe for the guest's output")(error.into()))?;
     let path = path.to_owned();
     Ok(Console::new(move || File::open(path)))

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const EXECUTABLE: u32 = 0o100_755;
+const BUSYBOX: &str = "/bin/busybox";
 const FOLDER: u32 = 0o040_755;
 
 /// Mounts what a program expects, runs the given lines, then serves commands from the console:
@@ -42,7 +43,8 @@ impl Initramfs {
     /// With the host's static busybox and nothing else.
     pub fn with_busybox() -> Result<Self, LabError> {
         let mut new = Self::empty();
-        new.copy(Path::new("/bin/busybox"), "/bin/busybox")?;
+        let copied = new.copy(Path::new(BUSYBOX), BUSYBOX).map(drop);
+        copied.map_err(|_| LabError::NoBusybox)?;
         Ok(new)
     }
 

@@ -54,7 +54,7 @@ impl Instance {
 
     /// The file that is its RAM, as this process sees it.
     pub fn ram(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.ram.as_raw_fd()).into()
+        own_path(&self.ram)
     }
 
     /// The same, opened.
@@ -203,8 +203,8 @@ impl Starting {
     /// The same, which then reads the state of its devices from `state`.
     pub fn load(self, state: &File) -> Result<Instance, LabError> {
         let mut instance = self.finish()?;
-        let mut state = state.try_clone().map_err(host("cannot read the snapshot"))?;
-        state.rewind().map_err(host("cannot read the snapshot"))?;
+        // Opened anew: where it is read is not shared with others who are restored meanwhile.
+        let state = File::open(own_path(state)).map_err(host("cannot read the snapshot"))?;
         let qmp = instance.qmp.within(PATIENCE);
         let loaded = qmp.leave_out_shared_ram().and_then(|()| qmp.load(state.as_fd()));
         instance.told(loaded)?;
@@ -212,14 +212,19 @@ impl Starting {
     }
 }
 
+/// Where this process sees an open file, which may have no name.
+fn own_path(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
 /// QEMU's command line. It dies with the thread that starts it; what is typed to end us is not meant
 /// for it.
 fn command(recipe: &Recipe, ram: &File, socket: &UnixStream, further: &[&str]) -> Command {
-    let file = |number: i32| format!("/proc/self/fd/{number}");
-    let initramfs = recipe.initramfs().map(|initramfs| file(initramfs.as_raw_fd()));
+    // It has them under the same numbers.
+    let path = |file: &File| own_path(file).display().to_string();
     let places = Places {
-        ram: &file(ram.as_raw_fd()),
-        initramfs: &initramfs.unwrap_or_default(),
+        ram: &path(ram),
+        initramfs: &recipe.initramfs().map(path).unwrap_or_default(),
         console: further.is_empty(),
     };
     let (mark, socket) = (recipe.mark(), socket.as_raw_fd());

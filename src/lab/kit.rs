@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Where cargo and `make build` leave what is built, from the folder of our executable: its own, or
-/// that of the target that it was built for.
-const BUILT: [&str; 2] = ["..", "../.."];
+/// Where cargo and `make build` leave what is built, from the folder of our executable: that is in it,
+/// or in the one of the target that it is built for, or there with the tests.
+const BUILT: [&str; 3] = ["..", "../..", "../../.."];
 /// Where `make install` leaves the launcher, from there.
 const INSTALLED: &str = "../lib/vmfi/wrapper";
 /// The kernel of the demo and the tests.
@@ -61,8 +61,7 @@ impl KernelImage {
         let built = built(KERNEL)?;
         let places = [built.clone(), in_boot()].concat();
         let found = places.iter().find_map(|path| Self::open(path).ok());
-        let kernel = built.first().map(|path| path.display().to_string()).unwrap_or_default();
-        found.ok_or(LabError::NoKernel { kernel })
+        found.ok_or(LabError::NoKernel(built))
     }
 
     /// Whether it is a real-time kernel. Those lose the second serial port's interrupts.

@@ -55,16 +55,11 @@ pub enum LabError {
     #[error("{} is not UTF-8, and cannot be taken into the guest", .0.display())]
     NotText(PathBuf),
     /// The guest's launcher is not there.
-    #[error("no wrapper to start the program with: looked for {}; run 'make build'", .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error("no wrapper to start the program with: run 'make build'; looked for {}", list(.0))]
     NoWrapper(Vec<PathBuf>),
     /// There is no kernel to boot.
-    #[error(
-        "no kernel to boot a guest with: no {kernel} can be read, and none in /boot; give --kernel-image"
-    )]
-    NoKernel {
-        /// Where one was looked for.
-        kernel: String,
-    },
+    #[error("no kernel to boot: give --kernel-image; looked for {}, and into /boot", list(.0))]
+    NoKernel(Vec<PathBuf>),
     /// What is to be the kernel is something else.
     #[error(
         "{0} is no image of an x86-64 Linux kernel (vmlinuz, bzImage); give another --kernel-image"
@@ -82,6 +77,9 @@ pub enum LabError {
         /// What is enough for a boot.
         least_mib: u64,
     },
+    /// There is no busybox.
+    #[error("cannot read /bin/busybox, which runs a guest; install Debian's busybox-static")]
+    NoBusybox,
     /// There is no QEMU.
     #[error("qemu-system-x86_64 is not in PATH; install Debian's qemu-system-x86")]
     NoQemu,
@@ -122,4 +120,9 @@ pub enum LabError {
 /// Names what was tried when the system says no.
 fn host(what: &'static str) -> impl Fn(std::io::Error) -> LabError {
     move |source| LabError::Host { what, source }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
 }

@@ -59,7 +59,9 @@ pub struct Machine {
 impl Machine {
     /// Its type, as QEMU has it.
     pub(super) fn kind(&self) -> &'static str {
-        if self.cpus == 1 { ONE_CPU } else { SEVERAL_CPUS }
+        // A real-time kernel is tried on q35 alone.
+        let sooner = self.cpus == 1 && !self.kernel.is_real_time();
+        if sooner { ONE_CPU } else { SEVERAL_CPUS }
     }
 }
 
@@ -120,7 +122,7 @@ impl Session {
     }
 
     /// What happens next; nothing where nothing does for a moment.
-    pub fn next(&mut self) -> Result<Option<Event>, LabError> {
+    pub fn event(&mut self) -> Result<Option<Event>, LabError> {
         if self.events.is_empty() {
             self.look()?;
         }
@@ -153,7 +155,7 @@ impl Session {
                 Said::Bytes(bytes) => self.events.push_back(event(bytes)),
                 Said::Wrapper(pid) => self.events.push_back(Event::Wrapper(pid)),
                 Said::End(status) => {
-                    self.open -= 1;
+                    self.open = self.open.saturating_sub(1);
                     if self.open == 0 {
                         self.events.push_back(Event::Ended(status));
                     }

@@ -75,6 +75,21 @@ fn several_cpus() {
     ends_with(&run(&["--smp", "2", "--ram", "256M", "nproc"]), 0, "2\n", "");
 }
 
+/// The second serial port of a real-time kernel is of no use. This one only says that it is one.
+#[test]
+fn a_kernel_with_one_port() {
+    let mut image = fs::read(built("kernels/bookworm/vmlinuz")).unwrap();
+    let (from, to) = (b"PREEMPT_DYNAMIC", b"PREEMPT_RT     ");
+    let at = image.windows(from.len()).position(|window| window == from).unwrap();
+    image[at..at + to.len()].copy_from_slice(to);
+    let kernel = tempfile::NamedTempFile::new().unwrap();
+    fs::write(kernel.path(), image).unwrap();
+    let kernel = kernel.path().to_str().unwrap();
+    let script = "echo out; echo err >&2; printf 'no end'; exit 7";
+    let ran = run(&["--kernel-image", kernel, "--", "sh", "-c", script]);
+    ends_with(&ran, 7, "out\nerr\nno end", "");
+}
+
 #[test]
 fn a_kernel_that_dies_is_told() {
     let ran = run(&["busybox", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"]);
@@ -220,12 +235,17 @@ fn what_is_missing_on_the_host_is_told() {
         );
         ran.fails_with(1).to_owned()
     };
-    assert!(fails(&[]).contains("no wrapper"), "{}", fails(&[]));
+    assert!(fails(&[]).contains("no wrapper"));
     let lib = folder.path().join("lib/vmfi");
     fs::create_dir_all(&lib).unwrap();
     fs::copy(built("guest/wrapper"), lib.join("wrapper")).unwrap();
     let kernel = kernels()[0].to_str().unwrap().to_owned();
-    let without_qemu =
-        [("PATH", "/nowhere"), ("VMFI_KERNEL_IMAGE", &kernel), ("VMFI_ACCEL", "tcg")];
+    std::os::unix::fs::symlink("/usr/bin/ldd", alone.join("ldd")).unwrap();
+    let path = alone.to_str().unwrap();
+    let without_qemu = [("PATH", path), ("VMFI_KERNEL_IMAGE", &kernel), ("VMFI_ACCEL", "tcg")];
+    // This host's /boot may have a kernel.
+    if fs::read_dir("/boot").is_ok_and(|mut boot| boot.next().is_none()) {
+        assert!(fails(&[]).contains("no kernel to boot: give --kernel-image"));
+    }
     assert!(fails(&without_qemu).contains("qemu-system-x86_64 is not in PATH"));
 }
