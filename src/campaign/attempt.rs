@@ -113,8 +113,9 @@ pub struct Run<'r> {
     guest: &'r Guest,
     instance: RefCell<Instance>,
     block: StatusBlock<'r>,
-    started: Instant,
-    host_cpu_before: Duration,
+    /// When the program began to run, and what QEMU had used by then.
+    started: Cell<Instant>,
+    host_cpu_before: Cell<Duration>,
     child: RefCell<Option<Task>>,
     looked_around: Cell<Instant>,
     over: RefCell<Option<Over>>,
@@ -135,18 +136,17 @@ pub fn attempt(
     let run = Run::start(base, plan, golden, &guest, instance)?;
     let restore = begun.elapsed();
     let found = run.victim(program);
-    let mut overhead = Overhead { restore, prepare: run.started.elapsed(), ..Overhead::default() };
     let mut made = Vec::new();
     let aims = match &found {
         Ok(victim) if trial.kind == Kind::Golden => run.rehearse(victim).map(|()| Vec::new()),
         Ok(victim) => run.aims(victim),
         Err(_) => Ok(Vec::new()),
     };
+    let prepare = begun.elapsed().saturating_sub(restore);
+    let overhead = Overhead { restore, prepare, ..Overhead::default() };
+    run.begin()?;
     match (&found, aims) {
-        (Ok(victim), Ok(aims)) => {
-            overhead.prepare = run.started.elapsed();
-            run.inject(victim, trial, &aims, &mut made)?;
-        }
+        (Ok(victim), Ok(aims)) => run.inject(victim, trial, &aims, &mut made)?,
         (_, Err(error)) => return Err(error),
         (Err(error), _) => log::debug!("trial {}: {error}", trial.number),
     }
@@ -160,15 +160,13 @@ impl<'r> Run<'r> {
         plan: &'r Plan,
         golden: Option<&'r Golden>,
         guest: &'r Guest,
-        mut instance: Instance,
+        instance: Instance,
     ) -> Result<Self, AttemptError> {
         let memory = VictimMemory::open(guest, base.wrapper.clone())?;
         let block = StatusBlock::new(memory, base.block);
         if base.gated {
             block.say(Word::Open)?;
         }
-        let host_cpu_before = instance.cpu_time();
-        instance.go_on()?;
         Ok(Self {
             base,
             plan,
@@ -176,8 +174,8 @@ impl<'r> Run<'r> {
             guest,
             instance: RefCell::new(instance),
             block,
-            started: Instant::now(),
-            host_cpu_before,
+            started: Cell::new(Instant::now()),
+            host_cpu_before: Cell::new(Duration::ZERO),
             child: RefCell::new(None),
             looked_around: Cell::new(Instant::now()),
             over: RefCell::new(None),
@@ -195,6 +193,7 @@ impl<'r> Run<'r> {
         let guest = base.guest.copied_to(&instance.ram(), Access::Write)?;
         let run = Run::start(base, plan, None, &guest, instance)?;
         let victim = run.victim(program)?;
+        run.begin()?;
         let find = |text: &str| seen(&victim, text);
         let event = Event::Holds(condition.clone());
         let mut trigger = Trigger::new(event, Space::Victim(&victim.memory), &find)?;
@@ -207,36 +206,52 @@ impl<'r> Run<'r> {
         Ok(run.instance.into_inner())
     }
 
-    /// The victim: the wrapper's child or a descendant of it that has the plan's targets.
+    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. The machine
+    /// stands still then, so that the program does not run ahead while it is looked at.
     fn victim(&self, program: &Path) -> Result<Victim<'r>, AttemptError> {
         let files = Files::of_program(Some(program))?;
         let until = Instant::now() + STARTING;
+        let mut failed = None;
         loop {
-            let error = match self.look_for_victim(&files) {
-                Ok(victim) => return Ok(victim),
-                Err(error) => error,
-            };
-            if self.is_over() && self.child.borrow().is_none() {
-                return Err(AttemptError::TooShort);
+            if self.find_child().is_some() {
+                self.instance.borrow_mut().stop()?;
+                match self.look_for_victim(&files) {
+                    Ok(victim) => return Ok(victim),
+                    Err(error) => failed = Some(error),
+                }
             }
+            self.instance.borrow_mut().go_on()?;
             if self.is_over() || Instant::now() > until {
-                return Err(error);
+                return Err(failed.unwrap_or(AttemptError::TooShort));
             }
             sleep(LOOK);
         }
     }
 
+    /// The wrapper's child, once it has become the program.
+    fn find_child(&self) -> Option<Task> {
+        let pid = self.block.read().ok()??.child;
+        let tree = ProcessTree::new(tasks(self.guest).ok()?);
+        let child = tree.process(pid).ok()?.clone();
+        let exe = executable(self.guest, &child).ok()?;
+        let started = exe.is_some() && exe != self.base.wrapper_exe;
+        *self.child.borrow_mut() = started.then(|| child.clone());
+        started.then_some(child)
+    }
+
+    /// From now on the program runs.
+    fn begin(&self) -> Result<(), AttemptError> {
+        self.host_cpu_before.set(self.instance.borrow().cpu_time());
+        self.instance.borrow_mut().go_on()?;
+        self.started.set(Instant::now());
+        Ok(())
+    }
+
     fn look_for_victim(&self, files: &Files) -> Result<Victim<'r>, AttemptError> {
-        let pid = self.block.read()?.map_or(0, |told| told.child);
+        let child = self.child.borrow().clone().ok_or(AttemptError::TooShort)?;
         let tree = ProcessTree::new(tasks(self.guest)?);
-        let child = tree.process(pid)?.clone();
-        let exe = executable(self.guest, &child)?;
-        if exe == self.base.wrapper_exe {
-            return Err(ProcessError::NotStarted(pid).into());
-        }
-        *self.child.borrow_mut() = Some(child.clone());
         let mut failed = None;
-        for task in [&child].into_iter().chain(tree.descendants(pid)) {
+        for task in [&child].into_iter().chain(tree.descendants(child.pid)) {
             match self.victim_in(task, files) {
                 Ok(victim) => return Ok(victim),
                 Err(error) => failed = failed.or(Some(error)),
@@ -372,7 +387,7 @@ impl<'r> Run<'r> {
             (_, Moment::After(after)) => after,
             _ => Duration::ZERO,
         };
-        self.started + after.min(LONGEST_GOLDEN * BUSY_HOST)
+        self.started.get() + after.min(LONGEST_GOLDEN * BUSY_HOST)
     }
 
     /// Makes one injection, now.
@@ -409,7 +424,7 @@ impl<'r> Run<'r> {
             number: draw.number,
             receipt,
             why: None,
-            at: Some(self.started.elapsed()),
+            at: Some(self.started.get().elapsed()),
             cpu_time: child.as_ref().and_then(|child| cpu_time(self.guest, child)),
             iteration: self.iterations(victim),
             fate: None,
@@ -491,13 +506,13 @@ impl<'r> Run<'r> {
     }
 
     fn host_cpu_time(&self) -> Duration {
-        self.instance.borrow().cpu_time().saturating_sub(self.host_cpu_before)
+        self.instance.borrow().cpu_time().saturating_sub(self.host_cpu_before.get())
     }
 
     /// Whether the program goes on for too long, and what it does.
     fn hangs(&self) -> Option<Hang> {
         let used = self.child.borrow().as_ref().and_then(|child| cpu_time(self.guest, child));
-        let (wall, limits) = (self.started.elapsed(), &self.plan.limits);
+        let (wall, limits) = (self.started.get().elapsed(), &self.plan.limits);
         let golden = self.golden;
         // On a busy host a guest's own CPU time goes on while it waits for a CPU: the host's does not.
         let enough = |used: Duration, of_golden: fn(&Golden) -> Duration| {
@@ -587,7 +602,7 @@ impl<'r> Run<'r> {
             ending,
             stdout,
             stderr,
-            time: ended - self.started,
+            time: ended.saturating_duration_since(self.started.get()),
             cpu_time: used.unwrap_or_default(),
             host_cpu_time: self.host_cpu_time(),
             iterations,
