@@ -20,7 +20,7 @@ pub mod outcome;
 pub mod plan;
 pub mod ran;
 #[cfg(test)]
-mod samples;
+pub mod samples;
 pub mod session;
 pub mod store;
 pub mod summary;

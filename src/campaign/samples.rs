@@ -1,11 +1,13 @@
 //! What the tests of several files make up: plans, runs and stores of no real program.
 
 use super::expand::{Draw, Kind, Trial};
+use super::outcome::{Outcome, Verdict};
 use super::plan::Plan;
 use super::ran::{Ending, LastLook, Made, Overhead, Ran};
+use super::store::{DIGEST, Facts, PLAN, PLAN_PATH, SHARD};
 use crate::fault::Fault;
 use crate::inject::{Hex, Receipt};
-use crate::site::Verdict;
+use crate::site;
 use crate::victim::Output;
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +16,18 @@ use std::time::Duration;
 pub fn plan(tables: &str) -> Plan {
     let least = "trials = 2\nnull = 1\n[program]\ncommand = ['v']\n[[target]]\nat = 'x'\n[[fault]]\nflip = 1\n";
     Plan::parse(format!("{least}{tables}"), Path::new("p.toml")).unwrap()
+}
+
+/// What the part `shard` of the campaign of `plan` is.
+pub fn facts(plan: &Plan, shard: &str) -> Facts {
+    let digest = plan.digest();
+    let all = [(PLAN, &*plan.text), (PLAN_PATH, "/p.toml"), (DIGEST, &digest), (SHARD, shard)];
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// A run of this outcome.
+pub fn verdict(outcome: Outcome) -> Verdict {
+    Verdict { outcome, why: String::new(), tolerated: false }
 }
 
 /// What a program has printed, all of which is known.
@@ -86,7 +100,7 @@ fn receipt() -> Receipt {
         seed: Some(5),
         injection: None,
         drawn: None,
-        verdict: Verdict::Anonymous,
+        verdict: site::Verdict::Anonymous,
         effect_unproven: false,
         paused: false,
         trigger: None,
