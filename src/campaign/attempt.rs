@@ -132,7 +132,7 @@ pub fn attempt(
 ) -> Result<Ran, AttemptError> {
     let begun = Instant::now();
     let instance = base.restore()?;
-    let guest = base.guest.copied_to(&instance.ram(), Access::Write)?;
+    let guest = base.guest.copied_to(&instance.ram_copy()?, Access::Write)?;
     let run = Run::start(base, plan, golden, &guest, instance)?;
     let restore = begun.elapsed();
     let found = run.victim(program);
@@ -190,7 +190,7 @@ impl<'r> Run<'r> {
         condition: &Condition,
     ) -> Result<Instance, AttemptError> {
         let instance = base.restore()?;
-        let guest = base.guest.copied_to(&instance.ram(), Access::Write)?;
+        let guest = base.guest.copied_to(&instance.ram_copy()?, Access::Write)?;
         let run = Run::start(base, plan, None, &guest, instance)?;
         let victim = run.victim(program)?;
         run.begin()?;
@@ -411,8 +411,17 @@ impl<'r> Run<'r> {
             several: true,
             stop: &|| self.is_over(),
         };
-        let receipt = match series.inject(draw.number, cause) {
-            Ok(mut receipts) => receipts.pop(),
+        let shares = self.instance.borrow().shares_ram();
+        if !shares {
+            // What cannot be written atomically is written while nobody looks.
+            self.instance.borrow_mut().stop()?;
+        }
+        let injected = series.inject(draw.number, cause);
+        if !shares {
+            self.instance.borrow_mut().go_on()?;
+        }
+        let receipt = match injected {
+            Ok(mut receipts) => receipts.pop().map(|own| Receipt { paused: !shares, ..own }),
             // Whatever can be the program's doing is no failure of ours.
             Err(SeriesError::Inject(error @ (InjectError::Vm(_) | InjectError::Memory(_)))) => {
                 return Err(error.into());

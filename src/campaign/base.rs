@@ -13,6 +13,7 @@ use crate::lab::{
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, Task, executable, tasks};
 use crate::victim::{Files, StatusBlock, Victim, VictimError, VictimMemory, WrapperState};
+use crate::vmm::host_available_memory;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ const WRAPPER: &str = "wrapper";
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// How often the gate is looked for.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of memory that a copy of a guest's RAM must leave.
+const SPARE: u64 = 128 << 20;
 /// The line after which the launcher is started.
 const READY: &str = "vmfi-lab-ready";
 
@@ -177,9 +180,12 @@ impl Base {
         }
     }
 
-    /// A machine that is about to go on from there.
+    /// A machine that is about to go on from there. Where memory is short, it shares with the others
+    /// what none of them has written.
     pub fn restore(&self) -> Result<Instance, LabError> {
-        self.snapshot.restore()
+        let short = host_available_memory() < self.snapshot.resident() + SPARE;
+        let private = if short { self.snapshot.restore_privately()? } else { None };
+        private.map_or_else(|| self.snapshot.restore(), Ok)
     }
 
     /// Bytes of RAM that each machine may come to have.

@@ -13,7 +13,7 @@ use super::store::{
 };
 use crate::digest;
 use crate::lab::{LabError, end_left_behind};
-use crate::vmm::host_cpu_model;
+use crate::vmm::{host_available_memory, host_cpu_model};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -222,7 +222,7 @@ impl<'c> Campaign<'c> {
 
     fn enough_memory(&self, base: &Base) -> Result<(), CampaignError> {
         let (jobs, each) = (self.options.jobs, base.ram_bytes().max(1));
-        let available = available_memory();
+        let available = host_available_memory();
         let needed = each.saturating_mul(jobs as u64);
         if needed <= available {
             return Ok(());
@@ -427,12 +427,4 @@ fn absolute(path: &Path) -> String {
 
 fn new_mark() -> String {
     format!("vmfi-{:016x}", rand::random::<u64>())
-}
-
-/// Bytes of memory that can be had without swapping; all there could be, where nothing tells.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib << 10)
 }
