@@ -9,7 +9,7 @@ use super::outcome::{JudgeError, Outcome, Verdict, judge};
 use super::plan::Plan;
 use super::ran::Ran;
 use super::store::{
-    DIGEST, Facts, GOLDEN, MARK, PLAN, PLAN_PATH, SHARD, Store, StoreError, Stored,
+    DIGEST, Facts, GOLDEN, MARK, NOT_REPEATABLE, PLAN, PLAN_PATH, SHARD, Store, StoreError, Stored,
 };
 use crate::digest;
 use crate::lab::{LabError, end_left_behind};
@@ -258,7 +258,7 @@ impl<'c> Campaign<'c> {
         let golden = golden_of(self.plan, self.store)?;
         let printed = match golden.repeatable {
             true => output_digest(self.plan, &golden.stdout),
-            false => "another one each time".to_owned(),
+            false => NOT_REPEATABLE.to_owned(),
         };
         self.store.learn(&[(GOLDEN.to_owned(), printed)].into())?;
         Ok(golden)

@@ -11,9 +11,11 @@ use crate::victim::Output;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
 use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,6 +120,8 @@ pub const SAME: [&str; 7] =
     ["kernel", "program", "qemu", "qemu_version", "accelerator", "guest_cpu", GOLDEN];
 /// What the golden runs have printed.
 pub const GOLDEN: &str = "golden_output";
+/// What stands there where that is another one each time.
+pub const NOT_REPEATABLE: &str = "another one each time";
 /// The name of the plan's digest among the facts.
 pub const DIGEST: &str = "plan_digest";
 /// The plan itself, and where it was read from.
@@ -134,7 +138,7 @@ pub struct Store {
     path: PathBuf,
     connection: Connection,
     /// Held as long as trials are run.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// A run in a store.
@@ -153,7 +157,7 @@ pub struct Stored {
 impl Store {
     /// The store at `path`, to be run: made where there is none. Nobody else may run it meanwhile.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
+        let lock = Lock::of(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut store = Self::connect(path, flags, Some(lock))?;
         store.journal()?;
@@ -179,7 +183,7 @@ impl Store {
         }
     }
 
-    fn connect(path: &Path, flags: OpenFlags, lock: Option<File>) -> Result<Self, StoreError> {
+    fn connect(path: &Path, flags: OpenFlags, lock: Option<Lock>) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
@@ -525,8 +529,8 @@ impl Store {
 
     /// Everything that is known of a trial: column by column, as JSON.
     pub fn story(&self, number: u64) -> Result<serde_json::Value, StoreError> {
-        let of_trial = "SELECT t.*, o.bytes AS stdout_text, o.total AS stdout_bytes, e.bytes AS \
-                        stderr_text, e.total AS stderr_bytes FROM trials t LEFT JOIN outputs o ON \
+        let of_trial = "SELECT t.*, o.bytes AS stdout_text, o.total AS stdout_bytes, length(o.bytes) < o.total AS stdout_cut, e.bytes AS \
+                        stderr_text, e.total AS stderr_bytes, length(e.bytes) < e.total AS stderr_cut FROM trials t LEFT JOIN outputs o ON \
                         t.stdout = o.id LEFT JOIN outputs e ON t.stderr = e.id WHERE t.number = ?1";
         let mut rows = self.json(of_trial, number)?;
         let missing = || StoreError::NoTrial { path: self.path.clone(), number };
@@ -600,19 +604,46 @@ impl Store {
     }
 }
 
-/// Makes sure that nobody else runs the campaign of the store at `path`.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let failed = |source| StoreError::File { path: path.to_owned(), source };
-    let file = File::create(&name).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse(path.to_owned())),
-        // Not every network's file system can.
-        Err(error) => {
-            log::debug!("{}: cannot be locked: {error}", path.display());
-            Ok(file)
+/// Keeps others from running the campaign, by a file beside the store, which goes when it does.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// That of the store at `path`.
+    fn of(store: &Path) -> Result<Self, StoreError> {
+        let mut name = store.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let failed = |source| StoreError::File { path: store.to_owned(), source };
+        loop {
+            let file = File::create(&path).map_err(failed)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse(store.to_owned())),
+                // Not every network's file system can.
+                Err(error) => log::debug!("{}: cannot be locked: {error}", path.display()),
+            }
+            let lock = Self { path: path.clone(), file };
+            // Whoever had it may have removed it meanwhile.
+            if lock.is_there().map_err(failed)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn is_there(&self) -> io::Result<bool> {
+        let own = self.file.metadata()?;
+        Ok(std::fs::metadata(&self.path).is_ok_and(|there| there.ino() == own.ino()))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.is_there().unwrap_or(false) {
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }

@@ -5,7 +5,7 @@ mod statistics;
 pub use statistics::{Share, Statistics};
 
 use crate::campaign::outcome::Outcome;
-use crate::campaign::store::{Store, StoreError};
+use crate::campaign::store::{GOLDEN, NOT_REPEATABLE, Store, StoreError};
 use crate::campaign::{Kind, Plan, summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -75,6 +75,11 @@ impl Report {
             metrics: metrics(&plan, store)?,
         };
         report.warnings = report.warn(null.len() as u64);
+        let printed = store.facts()?.remove(GOLDEN);
+        if printed.is_some_and(|printed| printed == NOT_REPEATABLE) {
+            let what = "the program's output is another one each time: trials are judged by the noise band of the golden runs";
+            report.warnings.push(what.to_owned());
+        }
         Ok(report)
     }
 

@@ -38,6 +38,17 @@ impl WrapperState {
         let all = [Self::Starting, Self::Running, Self::Ended, Self::Gated, Self::Ending];
         all.get((number as usize).checked_sub(1)?).copied()
     }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ended => "ended",
+            Self::Gated => "at the gate",
+            Self::Ending => "held at its end",
+        }
+    }
 }
 
 /// What a wrapper tells.
