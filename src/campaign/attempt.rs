@@ -18,6 +18,7 @@ use crate::lab::{Instance, LabError};
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, Task, tasks};
 use crate::scalar::Number;
+use crate::seed::Seed;
 use crate::site::{Space, Target, TargetError};
 use crate::victim::{Files, StatusBlock, Stream, Told, Victim, VictimError, VictimMemory, Word};
 use crate::when::{Condition, Event, Fired, Seen, Trigger, TriggerError, Waited, value_of};
@@ -145,7 +146,8 @@ impl<'r> Run<'r> {
         program: &Path,
         condition: &Condition,
     ) -> Result<Instance, AttemptError> {
-        let instance = base.restore()?;
+        // It is to become a snapshot itself.
+        let instance = base.restore_shared()?;
         let guest = base.guest.copied_to(&instance.ram_copy()?, Access::Write)?;
         let run = Run::start(base, plan, None, &guest, instance)?;
         let victim = run.victim(program)?;
@@ -210,7 +212,14 @@ impl<'r> Run<'r> {
 
     /// Looks up all that the plan names, so that what is not there is known before any trial.
     fn rehearse(&self, victim: &Victim) -> Result<(), AttemptError> {
-        self.aims(victim)?;
+        for aim in self.aims(victim)?.iter().flatten() {
+            let space = Space::Victim(&victim.memory);
+            match aim.injection(space, self.base.wrapper.pid, Seed::first(0), None) {
+                // What is not there yet may come.
+                Err(OrderError::NotYet(_) | OrderError::Region(_)) => {}
+                made => drop(made?),
+            }
+        }
         let names = self.plan.metrics.iter().filter_map(|metric| match &metric.source {
             Source::Variable(name) => Some(name),
             Source::Output(_) => None,

@@ -185,7 +185,12 @@ impl Base {
     pub fn restore(&self) -> Result<Instance, LabError> {
         let short = host_available_memory() < self.snapshot.resident() + SPARE;
         let private = if short { self.snapshot.restore_privately()? } else { None };
-        private.map_or_else(|| self.snapshot.restore(), Ok)
+        private.map_or_else(|| self.restore_shared(), Ok)
+    }
+
+    /// The same, with RAM in a file of its own in any case.
+    pub fn restore_shared(&self) -> Result<Instance, LabError> {
+        self.snapshot.restore()
     }
 
     /// Bytes of RAM that each machine may come to have.
