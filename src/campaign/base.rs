@@ -4,7 +4,6 @@
 use super::attempt::{AttemptError, Run};
 use super::plan::{self, Plan, Start};
 use crate::address::Gva;
-use crate::cache::Cache;
 use crate::environment::Environment;
 use crate::guest::{Guest, GuestError, GuestOptions, RamOf};
 use crate::lab::{
@@ -246,15 +245,7 @@ fn gate(instance: &mut Instance) -> Result<Gate, BaseError> {
 }
 
 fn look_for_gate(instance: &Instance) -> Result<Gate, NotYet> {
-    let options = GuestOptions {
-        memory: RamOf::Path(instance.ram()),
-        ram_size: None,
-        layout: None,
-        system_map: None,
-        layouts: None,
-        access: Access::Write,
-        cache: Cache::none(),
-    };
+    let options = GuestOptions::unknown(RamOf::Path(instance.ram()), Access::Write);
     let guest = Guest::open(&options)?;
     let tree = ProcessTree::new(tasks(&guest)?);
     let wrapper = tree.wrappers(WRAPPER).next().ok_or(NotYet::NoWrapper)?.clone();

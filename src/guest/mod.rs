@@ -63,6 +63,19 @@ pub struct GuestOptions {
 }
 
 impl GuestOptions {
+    /// Nothing but where its RAM is; nothing is recalled or remembered.
+    pub fn unknown(memory: RamOf, access: Access) -> Self {
+        Self {
+            memory,
+            ram_size: None,
+            layout: None,
+            system_map: None,
+            layouts: None,
+            access,
+            cache: Cache::none(),
+        }
+    }
+
     /// The layout given by itself.
     fn layout(&self) -> Option<&Layout> {
         match &self.layout {

@@ -2,7 +2,6 @@
 
 use crate::common::{built, kernels};
 use std::time::{Duration, Instant};
-use vmfi::cache::Cache;
 use vmfi::guest::{Guest, GuestOptions, RamOf};
 use vmfi::lab::{Accel, Initramfs, Instance, KernelImage, Machine, Recipe, Snapshot, Status};
 use vmfi::memory::Access;
@@ -23,15 +22,7 @@ fn recipe(command: &str) -> Recipe {
 }
 
 fn open(instance: &Instance) -> Guest {
-    let options = GuestOptions {
-        memory: RamOf::Path(instance.ram()),
-        ram_size: None,
-        layout: None,
-        system_map: None,
-        layouts: None,
-        access: Access::Write,
-        cache: Cache::none(),
-    };
+    let options = GuestOptions::unknown(RamOf::Path(instance.ram()), Access::Write);
     Guest::open(&options).unwrap()
 }
 
