@@ -32,7 +32,7 @@ FIXTURES := target/fixtures/hpccg target/fixtures/holder target/fixtures/holder-
 	$(foreach version,4 5,target/fixtures/typed/typed-$(version) target/fixtures/typed/spaces-$(version)) \
 	target/fixtures/typed/split \
 	target/fixtures/pages target/fixtures/namespaces \
-	target/fixtures/iterations target/fixtures/iterations-bare
+	target/fixtures/iterations target/fixtures/iterations-bare target/fixtures/outcomes
 KERNELS := target/kernels/bookworm/vmlinuz target/kernels/trixie/vmlinuz
 # Those of tests/suite/matrix/axes.rs.
 MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookworm-rt trixie sid)
@@ -110,6 +110,10 @@ target/fixtures/pages: fixtures/pages/pages.c
 	$(CC) $(CFLAGS) -static -o $@ $<
 
 target/fixtures/iterations: fixtures/iterations/iterations.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $<
+
+target/fixtures/outcomes: fixtures/outcomes/outcomes.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
 

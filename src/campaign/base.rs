@@ -41,8 +41,9 @@ echo vmfi-lab-ready
 const REST: &str = " >/dev/null 2>&1
 while :; do /bin/busybox sleep 1000; done
 ";
-/// More words for the kernel: a bug of it ends the guest, and a busy host is no reason to complain.
-const KERNEL: &str = "oops=panic nosoftlockup rcupdate.rcu_cpu_stall_suppress=1";
+/// More words for the kernel: a bug of it ends the guest, at once, and a busy host is no reason to
+/// complain.
+const KERNEL: &str = "oops=panic reboot=t nosoftlockup rcupdate.rcu_cpu_stall_suppress=1";
 
 /// A guest that trials cannot begin from.
 #[derive(Debug, thiserror::Error)]

@@ -182,3 +182,85 @@ fn lines(plan: &Plan, output: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(output);
     text.split('\n').filter(|line| !ignored(line)).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ran::Hang;
+    use super::super::samples::{ended, output, plan, ran};
+    use super::*;
+
+    const METRIC: &str = "[[metric]]\nname = 'm'\nregex = 'x (\\S+)'";
+
+    fn of(tables: &str, runs: &[Ran]) -> Result<Golden, String> {
+        Golden::of(&plan(tables), runs).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_runs_have_in_common() {
+        let timed = |ms| Ran { time: Duration::from_millis(ms), ..ran("x 4") };
+        let counted = |count| Ran { iterations: Some(count), ..timed(90) };
+        let golden = of(METRIC, &[timed(10), timed(30), counted(7.0), timed(20)]).unwrap();
+        assert!(golden.repeatable && golden.stdout == output("x 4"));
+        assert_eq!((golden.time, golden.iterations), (Duration::from_millis(30), Some(7.0)));
+        assert_eq!(golden.bands, [Band { low: 4.0, high: 4.0 }]);
+        assert!(of("", &[]).is_err());
+    }
+
+    #[test]
+    fn what_varies_needs_a_metric_or_a_command() {
+        let runs = [ran("x 4"), ran("x -1"), ran("x 9")];
+        assert!(of("", &runs).unwrap_err().contains("another one each time"));
+        assert!(of("[output]\nignore = ['^x']", &runs).unwrap().repeatable);
+        assert!(!of("[output]\ncommand = ['cmp']", &runs).unwrap().repeatable);
+        let golden = of(METRIC, &runs).unwrap();
+        assert!(!golden.repeatable);
+        assert_eq!(golden.bands, [Band { low: -1.0, high: 9.0 }]);
+        assert_eq!(golden.bands[0].middle(), 4.0);
+        assert!(golden.bands[0].holds(9.0) && !golden.bands[0].holds(f64::NAN));
+    }
+
+    #[test]
+    fn a_metric_must_be_there_and_finite() {
+        for text in ["", "x ?", "x nan", "x inf"] {
+            let error = of(METRIC, &[ran("x 4"), ran(text)]).unwrap_err();
+            assert!(error.contains("'m' is not a finite number"), "{text}: {error}");
+        }
+        let last = Metric::captured(&plan(METRIC).metrics[0], b"x 1\nx 2e-3\n\xff");
+        assert_eq!(last, Some(2e-3));
+    }
+
+    #[test]
+    fn a_program_that_fails_by_itself_is_told_with_what_it_says() {
+        for (ending, how) in [
+            (Ending::Exited(3), "ends with status 3"),
+            (Ending::Signal(11), "is ended by signal 11"),
+            (Ending::Hung(Hang::Blocked), "does not end"),
+            (Ending::GuestCrash("panic".to_owned()), "takes the guest's kernel down: panic"),
+        ] {
+            let failed = Ran { stderr: output("first\nno \x1b[2Jfile\n"), ..ended("", ending) };
+            let error = of("", &[ran(""), failed]).unwrap_err();
+            let told = format!("a golden run {how}; it says: no \\u{{1b}}[2Jfile");
+            assert!(error.ends_with(&told), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_start_of_the_guest_must_show_the_same() {
+        let plan = plan("");
+        let golden = Golden::of(&plan, &[ran("x 4")]).unwrap();
+        assert!(golden.check(&plan, &ran("x 4")).is_ok());
+        assert!(matches!(golden.check(&plan, &ran("x 5")), Err(GoldenError::Changed)));
+        let fails = ended("x 4", Ending::Exited(1));
+        assert!(matches!(golden.check(&plan, &fails), Err(GoldenError::Fails { .. })));
+    }
+
+    #[test]
+    fn outputs_are_told_apart_by_the_lines_that_count() {
+        let all = plan("");
+        let some = plan("[output]\nignore = ['^Time']");
+        let (one, other) = (output("x\nTime 1"), output("x\nTime 2"));
+        assert_ne!(output_digest(&all, &one), output_digest(&all, &other));
+        assert_eq!(output_digest(&some, &one), output_digest(&some, &other));
+        assert_ne!(output_digest(&some, &one), output_digest(&some, &output("y\nTime 1")));
+    }
+}

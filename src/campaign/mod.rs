@@ -19,6 +19,8 @@ mod mistake;
 pub mod outcome;
 pub mod plan;
 pub mod ran;
+#[cfg(test)]
+pub mod samples;
 pub mod session;
 pub mod store;
 pub mod summary;

@@ -211,3 +211,158 @@ fn file(bytes: &[u8]) -> io::Result<NamedTempFile> {
     file.write_all(bytes)?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{ended, made, missed, output, plan, ran};
+    use super::*;
+
+    /// What a plan with these tables takes `ran` for, where golden runs print what `golden` do.
+    fn judged_by(tables: &str, golden: &[&str], ran: &Ran) -> Verdict {
+        let plan = plan(tables);
+        let golden: Vec<_> = golden.iter().map(|text| super::super::samples::ran(text)).collect();
+        let golden = Golden::of(&plan, &golden).unwrap();
+        judge(&plan, &golden, Kind::Injected, ran).unwrap()
+    }
+
+    /// The same where they all print `x 4`.
+    fn judged(tables: &str, ran: &Ran) -> (Outcome, String) {
+        let verdict = judged_by(tables, &["x 4"], ran);
+        (verdict.outcome, verdict.why)
+    }
+
+    #[test]
+    fn each_ending_has_its_outcome() {
+        use Outcome as O;
+        let crash = Ending::GuestCrash("panic".to_owned());
+        for (ending, outcome, why) in [
+            (crash, O::GuestCrash, "panic"),
+            (Ending::Signal(11), O::Crash, "signal 11"),
+            (Ending::Exited(7), O::Crash, "status 7"),
+            (Ending::Exited(3), O::Detected, "status 3"),
+            (Ending::Hung(Hang::Spinning), O::Hang, "spinning"),
+            (Ending::Hung(Hang::Blocked), O::Hang, "blocked"),
+            (Ending::Exited(0), O::Masked, ""),
+        ] {
+            let found = judged("[detected]\nstatus = [3]", &ended("x 4", ending));
+            assert_eq!(found, (outcome, why.to_owned()));
+        }
+        assert_eq!(judged("", &ran("x 5")), (O::Sdc, "the output differs".to_owned()));
+        assert!(O::ALL.is_sorted() && O::ALL.iter().all(|own| O::named(own.name()) == Some(*own)));
+    }
+
+    #[test]
+    fn what_never_went_in_did_nothing() {
+        let injections = vec![missed(0, "swapped out"), missed(1, "gone")];
+        let crash = Ending::GuestCrash("panic".to_owned());
+        let none = Ran { injections, ..ended("x 5", crash) };
+        assert_eq!(judged("", &none), (Outcome::NotInjected, "swapped out".to_owned()));
+        let one = Ran { injections: vec![missed(0, "gone"), made(1)], ..none };
+        assert_eq!(judged("", &one).0, Outcome::GuestCrash);
+        // A golden run has none to miss.
+        let golden = Golden::of(&plan(""), &[ran("x 4")]).unwrap();
+        let by_itself = Ran { injections: Vec::new(), ..ran("x 4") };
+        let verdict = judge(&plan(""), &golden, Kind::Golden, &by_itself).unwrap();
+        assert_eq!(verdict.outcome, Outcome::Masked);
+        assert_eq!(judged("", &by_itself).0, Outcome::NotInjected);
+    }
+
+    #[test]
+    fn what_it_prints_tells_that_it_noticed() {
+        use Outcome as O;
+        let pattern = "[detected]\npattern = ['^bad']";
+        let judged = |ran: &Ran| judged(pattern, ran);
+        assert_eq!(judged(&ran("x 4\nbad\n")), (O::Detected, "it printed 'bad'".to_owned()));
+        assert_eq!(judged(&ran("not bad")).0, O::Sdc);
+        let stderr = |ending| Ran { stderr: output("bad"), ..ended("x 4", ending) };
+        assert_eq!(judged(&stderr(Ending::Exited(1))).0, O::Detected);
+        assert_eq!(judged(&stderr(Ending::Signal(6))).0, O::Crash);
+        assert_eq!(judged(&stderr(Ending::Hung(Hang::Blocked))).0, O::Hang);
+    }
+
+    #[test]
+    fn a_tolerance_is_for_numbers_and_no_others() {
+        let tolerant = r"
+            [[metric]]
+            name = 'm'
+            regex = 'x (\S+)'
+            absolute = 0.5";
+        let judged = |text: &str| judged_by(tolerant, &["x 4"], &ran(text));
+        assert!(!judged("x 4").tolerated && judged("x 4.5").tolerated && judged("x 3.5").tolerated);
+        for (text, why) in [
+            ("x 4.6", "m is 4.6e0"),
+            ("x nan", "m is NaN"),
+            ("x -inf", "m is -inf"),
+            ("x ?", "m is missing"),
+            ("", "m is missing"),
+        ] {
+            let verdict = judged(text);
+            assert_eq!((verdict.outcome, verdict.why.as_str()), (Outcome::Sdc, why));
+        }
+        let exact = format!("[output]\nexact = true\n{tolerant}");
+        assert_eq!(super::tests::judged(&exact, &ran("x 4.5")).0, Outcome::Sdc);
+    }
+
+    #[test]
+    fn variables_and_counters_must_be_numbers() {
+        let variable = "[[metric]]\nname = 'm'\nvariable = 'x'";
+        let plan = plan(variable);
+        let with = |value| Ran { variables: vec![value], ..ran("x 4") };
+        let golden = Golden::of(&plan, &[with(Some(1.0))]).unwrap();
+        let judge = |ran: &Ran| judge(&plan, &golden, Kind::Injected, ran).unwrap().why;
+        assert_eq!(judge(&with(Some(2.0))), "");
+        assert_eq!(judge(&with(None)), "m is missing");
+        assert_eq!(judge(&with(Some(f64::NAN))), "m is NaN");
+        assert_eq!(judge(&with(Some(f64::INFINITY))), "m is inf");
+    }
+
+    #[test]
+    fn where_output_is_another_each_time_the_golden_runs_noise_decides() {
+        let metric = r"
+            [[metric]]
+            name = 'm'
+            regex = 'x (\S+)'";
+        let judged = |metric: &str, text: &str| {
+            let verdict = judged_by(metric, &["x 4 a", "x 6 b"], &ran(text));
+            (verdict.outcome, verdict.tolerated)
+        };
+        assert_eq!(judged(metric, "x 5 c"), (Outcome::Masked, true));
+        assert_eq!(judged(metric, "x 6.1 c").0, Outcome::Sdc);
+        assert_eq!(judged(metric, "x nan").0, Outcome::Sdc);
+        let tolerant = format!("{metric}\nabsolute = 0.5");
+        assert_eq!(judged(&tolerant, "x 6.5 c"), (Outcome::Masked, true));
+        assert_eq!(judged(&tolerant, "x 6.6 c").0, Outcome::Sdc);
+    }
+
+    #[test]
+    fn lines_that_are_ignored_do_not_count() {
+        let ignore = "[output]\nignore = ['^Time']";
+        let outcome = |text: &str| judged_by(ignore, &["x 4\nTime 1"], &ran(text)).outcome;
+        assert_eq!(outcome("x 4\nTime 2"), Outcome::Masked);
+        assert_eq!(outcome("x 5\nTime 1"), Outcome::Sdc);
+        // What of it was cut cannot be compared line by line.
+        let mut cut = ran("x 4\nTime 2");
+        cut.stdout.total += 100;
+        assert_eq!(judged_by(ignore, &["x 4\nTime 1"], &cut).outcome, Outcome::Sdc);
+    }
+
+    #[test]
+    fn a_command_decides_on_outputs_that_differ() {
+        let command = |script: &str, text: &str| {
+            let plan = plan(&format!("[output]\ncommand = ['sh', '-c', '{script}', 'sh']"));
+            let golden = Golden::of(&plan, &[ran("x 4")]).unwrap();
+            judge(&plan, &golden, Kind::Injected, &ran(text))
+        };
+        let alike = command("grep -q 4 $1 && grep -q 5 $2", "x 5").unwrap();
+        assert!(alike.tolerated && alike.outcome == Outcome::Masked);
+        assert_eq!(command("exit 1", "x 5").unwrap().outcome, Outcome::Sdc);
+        // It is not asked where they are the same.
+        assert_eq!(command("exit 1", "x 4").unwrap().outcome, Outcome::Masked);
+        let error = command("exit 2", "x 5").unwrap_err().to_string();
+        assert!(error.contains("ended with exit status: 2: 0 is alike, 1 differs"), "{error}");
+        let plan = plan("[output]\ncommand = ['./vmfi-no-such-command']");
+        let golden = Golden::of(&plan, &[ran("x 4")]).unwrap();
+        let error = judge(&plan, &golden, Kind::Injected, &ran("x 5")).unwrap_err();
+        assert!(error.to_string().contains("cannot run ./vmfi-no-such-command"), "{error}");
+    }
+}

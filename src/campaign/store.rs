@@ -177,7 +177,6 @@ impl Store {
             Err(_) => Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)?,
         };
         match store.version()? {
-            version if version > MIGRATIONS.len() => Err(store.newer(version)),
             version if version < MIGRATIONS.len() => Err(StoreError::NoStore(path.to_owned())),
             _ => Ok(store),
         }
@@ -198,7 +197,9 @@ impl Store {
             |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let ids = number("application_id").and_then(|id| Ok((id, number("user_version")?)));
         match ids {
-            Ok((APPLICATION, version)) => Ok(usize::try_from(version).unwrap_or(usize::MAX)),
+            Ok((APPLICATION, version)) => {
+                self.known(usize::try_from(version).unwrap_or(usize::MAX))
+            }
             Ok((0, 0)) if self.is_empty() => Ok(0),
             Err(source)
                 if source.sqlite_error_code() != Some(rusqlite::ErrorCode::NotADatabase) =>
@@ -214,8 +215,11 @@ impl Store {
         self.connection.query_row(count, [], |row| row.get::<_, i64>(0)).is_ok_and(|n| n == 0)
     }
 
-    fn newer(&self, found: usize) -> StoreError {
-        StoreError::Newer { path: self.path.clone(), found, known: MIGRATIONS.len() }
+    /// The version `found`, unless it is one of a later vmfi.
+    fn known(&self, found: usize) -> Result<usize, StoreError> {
+        let known = MIGRATIONS.len();
+        let newer = || StoreError::Newer { path: self.path.clone(), found, known };
+        (found <= known).then_some(found).ok_or_else(newer)
     }
 
     /// A write-ahead log where the file system can: readers are not held up then.
@@ -235,9 +239,6 @@ impl Store {
 
     fn migrate(&mut self) -> Result<(), StoreError> {
         let version = self.version()?;
-        if version > MIGRATIONS.len() {
-            return Err(self.newer(version));
-        }
         let migrate = |connection: &mut Connection| {
             let step = connection.transaction()?;
             for sql in &MIGRATIONS[version..] {
@@ -773,5 +774,227 @@ fn json(name: &str, value: Sql) -> serde_json::Value {
         }
         Sql::Text(text) => text.into(),
         Sql::Blob(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{ended, facts, made, missed, output, plan, ran, trial, verdict};
+    use super::*;
+    use tempfile::TempDir;
+
+    fn folder() -> TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn three() -> [Trial; 3] {
+        [trial(9, Kind::Golden), trial(3, Kind::Null), trial(1, Kind::Injected)]
+    }
+
+    /// A store in which a campaign has begun.
+    fn begun(path: &Path) -> Store {
+        let mut store = Store::open(path).unwrap();
+        store.begin(&facts(&plan(""), "0/1"), &three()).unwrap();
+        store
+    }
+
+    fn masked() -> Verdict {
+        verdict(Outcome::Masked)
+    }
+
+    fn finish(store: &mut Store, trial: &Trial, ran: &Ran) {
+        store.finish(&plan(""), trial, 0, (ran, &masked())).unwrap();
+    }
+
+    fn numbers(store: &Store, finished: bool) -> Vec<u64> {
+        let all = store.trials(&[]).unwrap().into_iter();
+        all.filter(|run| run.verdict.is_some() == finished).map(|run| run.trial.number).collect()
+    }
+
+    fn fails<T>(result: Result<T, StoreError>, part: &str) {
+        let error = result.err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn a_campaign_is_there_from_the_start_and_goes_on() {
+        let folder = folder();
+        let path = folder.path().join("a.db");
+        let mut store = begun(&path);
+        assert_eq!(numbers(&store, false), [9, 3, 1]);
+        finish(&mut store, &three()[2], &ran("x"));
+        drop(store);
+        let store = begun(&path);
+        assert_eq!((numbers(&store, true), numbers(&store, false)), (vec![1], vec![9, 3]));
+        let mut all = store.trials(&[]).unwrap();
+        assert_eq!(all.pop().unwrap().trial, three()[2]);
+        assert_eq!(store.plan().unwrap().text, plan("").text);
+        assert_eq!(store.counts().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_was_seen_comes_back() {
+        let folder = folder();
+        let mut store = begun(&folder.path().join("a.db"));
+        let [golden, null, injected] = three();
+        let seen = Ran { iterations: Some(17.0), stderr: output("e"), ..ran("x") };
+        finish(&mut store, &golden, &seen);
+        finish(&mut store, &null, &ended("x", Ending::Signal(11)));
+        store.failure(1, "QEMU died").unwrap();
+        let verdict = Verdict { tolerated: true, why: "differs".to_owned(), ..masked() };
+        store.finish(&plan(""), &injected, 3, (&ran("y"), &verdict)).unwrap();
+        let all = store.trials(&[Kind::Golden, Kind::Null]).unwrap();
+        let runs: Vec<_> = all.iter().map(|run| run.ran.as_ref()).collect();
+        let golden = runs[0].unwrap();
+        assert_eq!((&golden.stdout, &golden.stderr), (&seen.stdout, &seen.stderr));
+        assert_eq!((golden.time, golden.host_cpu_time), (seen.time, seen.host_cpu_time));
+        assert_eq!((golden.iterations, golden.ending.clone()), (Some(17.0), Ending::Exited(0)));
+        assert_eq!(runs[1].unwrap().ending, Ending::Signal(11));
+        // Of the other kinds nobody asked.
+        assert!(runs[2].is_none() && all[2].boot == Some(3));
+        assert_eq!(all[2].verdict, Some(verdict));
+        assert_eq!(store.failures().unwrap(), 1);
+    }
+
+    #[test]
+    fn the_story_of_a_trial_has_it_all() {
+        let folder = folder();
+        let mut store = begun(&folder.path().join("a.db"));
+        let injections = vec![made(0), missed(1, "gone")];
+        finish(&mut store, &three()[2], &Ran { injections, ..ran("x\ny\n") });
+        store.failure(1, "QEMU died").unwrap();
+        let story = store.story(1).unwrap();
+        assert_eq!(story["outcome"], "masked");
+        assert_eq!((&story["landed"], &story["stdout_text"]), (&1.into(), &"x\ny\n".into()));
+        let injections = &story["injections"];
+        assert_eq!(injections[0]["receipt"]["after"], "01");
+        let fate = (&injections[0]["fate"], &injections[0]["fate_by"]);
+        assert_eq!(fate, (&"overwritten".into(), &"07".into()));
+        assert_eq!((&injections[1]["landed"], &injections[1]["why"]), (&0.into(), &"gone".into()));
+        assert_eq!(story["failures"][0]["why"], "QEMU died");
+        fails(store.story(77), "has no trial 77");
+    }
+
+    #[test]
+    fn each_output_is_kept_once() {
+        let folder = folder();
+        let mut store = begun(&folder.path().join("a.db"));
+        three().iter().for_each(|trial| finish(&mut store, trial, &ran("x")));
+        let count = "SELECT count(*) FROM outputs";
+        let count = store.connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap();
+        // "x", and the empty one of standard error.
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn metrics_that_are_no_numbers_come_back_as_they_were() {
+        let folder = folder();
+        let mut store = begun(&folder.path().join("a.db"));
+        let metric = |name: &str| format!("[[metric]]\nname = '{name}'\nvariable = '{name}'\n");
+        let plan = plan(&["a", "b", "c", "d"].map(metric).concat());
+        let values = [Some(f64::NAN), Some(f64::NEG_INFINITY), None, Some(0.1 + 0.2)];
+        let ran = Ran { variables: values.to_vec(), ..ran("x") };
+        store.finish(&plan, &three()[2], 0, (&ran, &masked())).unwrap();
+        let metrics = store.metrics(1).unwrap();
+        assert!(metrics["a"].is_nan() && !metrics.contains_key("c"));
+        assert_eq!((metrics["b"], metrics["d"]), (f64::NEG_INFINITY, 0.1 + 0.2));
+        assert_eq!(metrics["cpu_time"], 0.005);
+    }
+
+    #[test]
+    fn what_is_of_another_campaign_is_refused() {
+        let folder = folder();
+        let mut store = begun(&folder.path().join("a.db"));
+        let other = plan("[limits]\ncpu = 6");
+        fails(store.begin(&facts(&other, "0/1"), &three()), "is of another plan: it has ");
+        fails(store.begin(&facts(&plan(""), "1/2"), &three()), "is of another shard: it has 0/1");
+        let learnt = |value: &str| [("kernel".to_owned(), value.to_owned())].into();
+        store.learn(&learnt("6.1")).unwrap();
+        store.learn(&learnt("6.1")).unwrap();
+        fails(store.learn(&learnt("7.2")), "is of another kernel: it has 6.1, and this is 7.2");
+        assert_eq!(store.facts().unwrap()["kernel"], "6.1");
+    }
+
+    #[test]
+    fn only_one_may_run_it_and_others_may_read_it() {
+        let folder = folder();
+        let path = folder.path().join("a.db");
+        let store = begun(&path);
+        fails(Store::open(&path), "is in use");
+        assert_eq!(numbers(&Store::read(&path).unwrap(), false).len(), 3);
+        drop(store);
+        assert!(Store::open(&path).is_ok());
+    }
+
+    #[test]
+    fn files_that_are_no_stores() {
+        let folder = folder();
+        let path = |name: &str| folder.path().join(name);
+        fails(Store::read(&path("none")), "there is no store");
+        fails(Store::open(&path("none/a.db")), "No such file");
+        let text = "All of this is text, and far longer than any file's first bytes. ".repeat(20);
+        std::fs::write(path("text"), &text).unwrap();
+        fails(Store::read(&path("text")), "is no store of a campaign");
+        fails(Store::open(&path("text")), "is no store of a campaign");
+        assert_eq!(std::fs::read_to_string(path("text")).unwrap(), text);
+        let other = Connection::open(path("other")).unwrap();
+        other.execute_batch("CREATE TABLE trials (number)").unwrap();
+        fails(Store::open(&path("other")), "is no store of a campaign");
+        std::fs::write(path("empty"), "").unwrap();
+        fails(Store::read(&path("empty")), "is no store of a campaign");
+        begun(&path("empty"));
+        assert_eq!(numbers(&Store::read(&path("empty")).unwrap(), false).len(), 3);
+        // As it is after a kill in the very first moment.
+        drop(Store::open(&path("bare")).unwrap());
+        fails(Store::read(&path("bare")).unwrap().plan(), "it has no plan");
+        begun(&path("bare"));
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("a.db");
+        let store = begun(&path);
+        store.connection.pragma_update(None, "user_version", 2).unwrap();
+        drop(store);
+        fails(Store::open(&path), "was written by a newer vmfi (schema 2, this one knows 1)");
+        fails(Store::read(&path), "was written by a newer vmfi");
+    }
+
+    #[test]
+    fn what_is_taken_over_twice_is_there_once() {
+        let folder = folder();
+        let mut whole = begun(&folder.path().join("a.db"));
+        let mut part = begun(&folder.path().join("b.db"));
+        let [golden, null, injected] = three();
+        // The same output has another id there.
+        finish(&mut whole, &null, &ran("y"));
+        finish(&mut part, &injected, &ran("x"));
+        finish(&mut part, &golden, &ran("y"));
+        part.failure(1, "QEMU died").unwrap();
+        assert_eq!(whole.take_over(&part).unwrap(), 2);
+        assert_eq!(whole.take_over(&part).unwrap(), 0);
+        assert_eq!((numbers(&whole, true), whole.failures().unwrap()), (vec![9, 3, 1], 1));
+        assert_eq!(whole.story(1).unwrap()["stdout_text"], "x");
+        assert_eq!(whole.story(9).unwrap()["stdout_text"], "y");
+        assert_eq!(whole.story(1).unwrap()["injections"], part.story(1).unwrap()["injections"]);
+        assert_eq!(whole.metrics(1).unwrap(), part.metrics(1).unwrap());
+    }
+
+    #[test]
+    fn file_systems_of_networks_are_known() {
+        // As statfs(2) has them: NFS, SMB2, Lustre, FUSE; and those of a machine's own disks and RAM.
+        let network = [0x6969, 0xfe53_4d42, 0x0bd0_0bd0, 0x6573_5546];
+        assert!(network.iter().all(|kind| NETWORK.contains(kind)));
+        let own = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630];
+        assert!(!own.iter().any(|kind| NETWORK.contains(kind)));
+        let folder = folder();
+        let path = folder.path().join("a.db");
+        let mode = |store: &Store| {
+            let mode = store.connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+            mode.unwrap()
+        };
+        let journal: String = mode(&begun(&path));
+        assert_eq!(journal, if on_network(&path) { "truncate" } else { "wal" });
     }
 }

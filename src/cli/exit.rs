@@ -1,6 +1,8 @@
 //! Exit codes, and the one line on standard error that goes with each.
 
+use super::campaign::Stopped;
 use super::error::{NeverDue, NeverFired, NoMemory, NoVm, NoWrapper, NotUndone, UsageError};
+use super::signal::STOPPED;
 use super::wait::refusal;
 use crate::campaign::PlanError;
 use crate::campaign::attempt::AttemptError;
@@ -108,6 +110,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(USAGE)
     } else if cause.is::<NeverFired>() || cause.is::<NeverDue>() {
         Some(NEVER)
+    } else if cause.is::<Stopped>() {
+        Some(STOPPED)
     } else if cause.is::<NotUndone>() {
         Some(CHANGED)
     } else if cause.is::<NoWrapper>() {

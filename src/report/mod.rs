@@ -174,3 +174,69 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::samples::{facts, plan, ran, verdict};
+    use crate::campaign::{Shard, Trial, expand};
+    use Outcome as O;
+
+    /// The report of a campaign whose trials came to these, one after the other.
+    fn report(null: &[Outcome], injected: &[Outcome], planned: u64) -> Report {
+        let least = plan("").text.replace("null = 1", &format!("null = {}", null.len()));
+        let text = least.replace("trials = 2", &format!("trials = {planned}"));
+        let plan = Plan::parse(text, "p.toml".as_ref()).unwrap();
+        let trials = expand::trials(&plan, Shard::WHOLE);
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("a.db")).unwrap();
+        store.begin(&facts(&plan, "0/1"), &trials).unwrap();
+        let golden = [O::Masked; 10];
+        for (kind, outcomes) in
+            [(Kind::Golden, &golden[..]), (Kind::Null, null), (Kind::Injected, injected)]
+        {
+            let own = trials.iter().filter(|trial| trial.kind == kind);
+            own.zip(outcomes).for_each(|own| finish(&mut store, &plan, own));
+        }
+        Report::of(&store).unwrap()
+    }
+
+    fn finish(store: &mut Store, plan: &Plan, (trial, outcome): (&Trial, &Outcome)) {
+        let tolerated = *outcome == O::Masked && trial.kind == Kind::Injected;
+        let verdict = crate::campaign::outcome::Verdict { tolerated, ..verdict(*outcome) };
+        store.finish(plan, trial, 0, (&ran("x"), &verdict)).unwrap();
+    }
+
+    #[test]
+    fn shares_are_of_those_into_which_a_fault_went() {
+        let all = [O::NotInjected, O::NotInjected, O::Sdc, O::Masked, O::Masked, O::Crash];
+        let report = report(&[O::Masked; 60], &all, 6);
+        let share = |outcome: Outcome| (report.outcomes[outcome.name()], outcome);
+        assert_eq!((share(O::Sdc).0.count, share(O::Sdc).0.share), (1, 0.25));
+        assert_eq!(share(O::Masked).0.share, 0.5);
+        assert_eq!(share(O::NotInjected).0.share, 2.0 / 6.0);
+        assert_eq!((share(O::Hang).0.count, share(O::Hang).0.share), (0, 0.0));
+        assert_eq!((report.trials, report.tolerated), (6, 2));
+        let cpu_time = &report.metrics["cpu_time"];
+        assert_eq!(cpu_time.golden.unwrap().runs, 10);
+        // Those into which none went are none of its runs.
+        assert_eq!((cpu_time.injected.unwrap().runs, cpu_time.not_finite), (4, 0));
+        assert_eq!(report.warnings, [""; 0]);
+        assert!(report.to_string().contains("of the masked, 2 differ and are tolerated"));
+    }
+
+    #[test]
+    fn what_there_is_to_warn_of_stands_first() {
+        let mut null = [O::Masked; 59];
+        null[7] = O::Sdc;
+        null[8] = O::Hang;
+        let text = report(&null, &[O::Masked], 3).to_string();
+        let lines: Vec<_> = text.lines().take(3).collect();
+        let told = [
+            "! 2 of 59 null trials, into which no fault went, are not masked: outcomes of trials may be noise",
+            "! only 59 null trials; 60 are usual",
+            "! only 1 of 3 trials are finished",
+        ];
+        assert_eq!(lines, told);
+    }
+}
