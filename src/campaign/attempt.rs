@@ -132,7 +132,7 @@ impl<'r> Run<'r> {
         let memory = VictimMemory::open(guest, base.wrapper.clone())?;
         let block = StatusBlock::new(memory, base.block);
         if base.gated {
-            block.say(Word::Open)?;
+            block.say(Word::Load)?;
         }
         let wrapper = (block, base.wrapper_exe.as_deref());
         let watch = Watch::new((plan, golden), instance, guest, wrapper);
@@ -164,8 +164,8 @@ impl<'r> Run<'r> {
         Ok(run.watch.into_instance())
     }
 
-    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. The machine
-    /// stands still then, so that the program does not run ahead while it is looked at.
+    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. Where the
+    /// wrapper does not hold it, the machine stands still, so that it does not run ahead meanwhile.
     fn victim(&self, program: &Path) -> Result<Victim<'r>, AttemptError> {
         let files = Files::of_program(Some(program))?;
         let until = Instant::now() + STARTING;
@@ -177,6 +177,8 @@ impl<'r> Run<'r> {
                     Ok(victim) => return Ok(victim),
                     Err(error) => failed = Some(error),
                 }
+                // It may have to start what has the targets.
+                self.watch.block.say(Word::Open)?;
             }
             self.watch.instance().go_on()?;
             if self.watch.is_over() || Instant::now() > until {
