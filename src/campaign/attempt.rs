@@ -308,7 +308,13 @@ impl<'r> Run<'r> {
     ) -> Result<Option<Fired>, String> {
         match (trigger, &self.plan.when, fired) {
             (_, When::Trigger(_), Some(fired)) => Ok(Some(fired.clone())),
-            (Some(trigger), ..) => self.wait_for_event(trigger).map(Some),
+            (Some(trigger), ..) => {
+                let fired = self.wait_for_event(trigger)?;
+                if let Moment::Iteration(_, after) = self.drawn(draw) {
+                    self.watch.sleep_until(Instant::now() + after)?;
+                }
+                Ok(Some(fired))
+            }
             (None, ..) => self.watch.sleep_until(self.moment(draw)).map(|()| None),
         }
     }
@@ -318,7 +324,7 @@ impl<'r> Run<'r> {
         match &self.plan.when {
             When::Trigger(condition) => Some(Event::Holds(condition.clone())),
             When::Drawn(..) => match self.drawn(draw) {
-                Moment::Iteration(number) => self.plan.program.reached(number).map(Event::Holds),
+                Moment::Iteration(number, _) => self.plan.program.reached(number).map(Event::Holds),
                 Moment::After(_) => None,
             },
             When::Every(_) => None,
