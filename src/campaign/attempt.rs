@@ -132,7 +132,7 @@ impl<'r> Run<'r> {
         let memory = VictimMemory::open(guest, base.wrapper.clone())?;
         let block = StatusBlock::new(memory, base.block);
         if base.gated {
-            block.say(Word::Open)?;
+            block.say(Word::Load)?;
         }
         let wrapper = (block, base.wrapper_exe.as_deref());
         let watch = Watch::new((plan, golden), instance, guest, wrapper);
@@ -164,8 +164,8 @@ impl<'r> Run<'r> {
         Ok(run.watch.into_instance())
     }
 
-    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. The machine
-    /// stands still then, so that the program does not run ahead while it is looked at.
+    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. Where the
+    /// wrapper does not hold it, the machine stands still, so that it does not run ahead meanwhile.
     fn victim(&self, program: &Path) -> Result<Victim<'r>, AttemptError> {
         let files = Files::of_program(Some(program))?;
         let until = Instant::now() + STARTING;
@@ -177,6 +177,8 @@ impl<'r> Run<'r> {
                     Ok(victim) => return Ok(victim),
                     Err(error) => failed = Some(error),
                 }
+                // It may have to start what has the targets.
+                self.watch.block.say(Word::Open)?;
             }
             self.watch.instance().go_on()?;
             if self.watch.is_over() || Instant::now() > until {
@@ -306,7 +308,13 @@ impl<'r> Run<'r> {
     ) -> Result<Option<Fired>, String> {
         match (trigger, &self.plan.when, fired) {
             (_, When::Trigger(_), Some(fired)) => Ok(Some(fired.clone())),
-            (Some(trigger), ..) => self.wait_for_event(trigger).map(Some),
+            (Some(trigger), ..) => {
+                let fired = self.wait_for_event(trigger)?;
+                if let Moment::Iteration(_, after) = self.drawn(draw) {
+                    self.watch.sleep_until(Instant::now() + after)?;
+                }
+                Ok(Some(fired))
+            }
             (None, ..) => self.watch.sleep_until(self.moment(draw)).map(|()| None),
         }
     }
@@ -316,7 +324,7 @@ impl<'r> Run<'r> {
         match &self.plan.when {
             When::Trigger(condition) => Some(Event::Holds(condition.clone())),
             When::Drawn(..) => match self.drawn(draw) {
-                Moment::Iteration(number) => self.plan.program.reached(number).map(Event::Holds),
+                Moment::Iteration(number, _) => self.plan.program.reached(number).map(Event::Holds),
                 Moment::After(_) => None,
             },
             When::Every(_) => None,

@@ -94,7 +94,8 @@ impl<'w> Watch<'w> {
     }
 
     /// From now on the program runs.
-    pub fn begin(&self) -> Result<(), LabError> {
+    pub fn begin(&self) -> Result<(), AttemptError> {
+        self.block.say(Word::Open)?;
         self.host_cpu_before.set(self.instance().cpu_time());
         self.instance().go_on()?;
         self.started.set(Instant::now());
@@ -108,9 +109,12 @@ impl<'w> Watch<'w> {
 
     /// The wrapper's child, once it has become the program.
     pub fn find_child(&self) -> Option<Task> {
-        let pid = self.block.read().ok()??.child;
+        let told = self.block.read().ok()??;
+        if told.state == Some(WrapperState::Starting) {
+            return None;
+        }
         let tree = ProcessTree::new(tasks(self.guest).ok()?);
-        let child = tree.process(pid).ok()?.clone();
+        let child = tree.process(told.child).ok()?.clone();
         let exe = executable(self.guest, &child).ok()??;
         let started = Some(exe.as_str()) != self.wrapper_exe;
         *self.child.borrow_mut() = started.then(|| child.clone());
