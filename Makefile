@@ -39,8 +39,8 @@ MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookwo
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 CXXFLAGS := -O2 -g -std=gnu++17 -Wall -Wextra -Werror
 
-.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix bench lint \
-	setup fixtures clean
+.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix test-slurm table1-small \
+	bench lint setup fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
@@ -52,7 +52,9 @@ help:
 	@echo "make test-full-size   the solver at the paper's size, 100 x 200 x 100"
 	@echo "make test-plain-kernel  a kernel without BTF and kallsyms, built here (10 min, 3 GB)"
 	@echo "make test-matrix      many kernels, sizes and machine types; writes docs/support-matrix.md (10 min)"
-	@echo "make bench            whole-process times beside a minimal C program"
+	@echo "make test-slurm       a campaign under a Slurm of its own; installs slurm-wlm and munge (2 min)"
+	@echo "make table1-small     the paper's experiment in small, by experiments/table1-small.toml (1 min)"
+	@echo "make bench            times of commands, guests and trials"
 	@echo "make lint             formatting and clippy"
 	@echo "KERNEL=PATH           use this guest kernel"
 
@@ -182,12 +184,20 @@ test-plain-kernel: setup build $(FIXTURES)
 test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
 	cargo test --release --locked --test suite -- --ignored --nocapture support_matrix on_other_kernels
 
+test-slurm: setup build target/fixtures/hpccg target/kernels/bookworm/vmlinuz
+	tests/slurm.sh
+
+TABLE1 := target/table1-small.db
+table1-small: setup build target/fixtures/hpccg target/kernels/bookworm/vmlinuz
+	rm -f $(TABLE1) $(TABLE1)-*
+	$(PROGRAM) campaign run experiments/table1-small.toml --store $(TABLE1) -j $(shell nproc)
+
 target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $<
 
 bench: setup build target/fixtures/holder target/fixtures/hpccg target/fixtures/iterations target/bench/peer $(if $(KERNEL),,target/kernels/bookworm/vmlinuz)
-	@cargo bench --quiet --locked --bench commands
+	@cargo bench --quiet --locked --bench commands --bench machines
 
 lint:
 	cargo fmt --all --check

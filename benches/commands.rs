@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use vmfi::cache::Cache;
 use vmfi::guest::{Guest, GuestOptions, RamOf};
 use vmfi::lab::{Initramfs, LabGuest, Setup};
 use vmfi::memory::Access;
@@ -173,15 +172,7 @@ impl Bench {
 
     /// The C program for the place of `receipt`.
     fn peer(&self, receipt: &Value) -> Result<Vec<String>> {
-        let options = GuestOptions {
-            memory: RamOf::Path(self.guest.ram()),
-            ram_size: None,
-            layout: None,
-            system_map: None,
-            layouts: None,
-            access: Access::Read,
-            cache: Cache::none(),
-        };
+        let options = GuestOptions::unknown(RamOf::Path(self.guest.ram()), Access::Read);
         let guest = Guest::open(&options)?;
         let mut all = tasks(&guest)?.into_iter();
         let task = all.find(|task| receipt["victim_pid"] == task.pid).context("no victim")?;

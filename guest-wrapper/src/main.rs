@@ -28,7 +28,7 @@ mod watch;
 use execute::execute;
 use options::Options;
 use output::Pipes;
-use status::{ENDED, GATED, RUNNING, STARTING, get, set, vmfi_wrapper_status};
+use status::{ENDED, GATED, RUN, RUNNING, STARTING, get, set, vmfi_wrapper_status};
 use sys::{SIGCHLD, SIGINT, SIGTERM, Signals, Strings};
 use watch::{LOOK_MS, wait_for_host, watch};
 
@@ -75,11 +75,16 @@ fn run(options: &Options, environment: Strings) -> ! {
     if options.gate {
         pipes = Some(Pipes::new().unwrap_or_else(|| fail(b"wrapper: cannot make a pipe\n")));
         wait_at_the_gate(&signals);
+    } else {
+        set!(open, RUN);
     }
     set!(start_ns, sys::monotonic_ns());
     let child = start_child(options, environment, &signals, &mut pipes);
     set!(child_pid, child);
-    set!(state, RUNNING);
+    // One that is traced says so when it is loaded.
+    if !options.hold_exit {
+        set!(state, RUNNING);
+    }
     print_process(b"wrapper: child ", child);
     let status = watch(child, &signals, pipes);
     set!(exit_status, status);
@@ -130,7 +135,7 @@ fn start_child(
         }
         execute(options.program, environment);
     }
-    if options.hold_exit && !sys::trace_exit(child) {
+    if options.hold_exit && !sys::trace(child) {
         sys::kill(child, sys::SIGKILL);
         fail(b"wrapper: cannot trace the program, which --hold-exit needs\n");
     }

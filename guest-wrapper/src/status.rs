@@ -14,6 +14,11 @@ pub const ENDED: u32 = 3;
 pub const GATED: u32 = 4;
 /// The program is ending: it is held before its memory is given back, until the host lets it go.
 pub const ENDING: u32 = 5;
+/// The program is loaded: it is held before its first instruction, until the host has it begin.
+pub const LOADED: u32 = 6;
+
+/// A bit of `open`: the program is to run.
+pub const RUN: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"VMFIWRAP";
 const VERSION: u32 = 2;
@@ -41,7 +46,7 @@ pub struct Fields {
     pub magic: [u8; 8],
     /// 2.
     pub version: u32,
-    /// 1 starting, 2 running, 3 ended, 4 at the gate, 5 ending.
+    /// 1 starting, 2 running, 3 ended, 4 at the gate, 5 ending, 6 loaded.
     pub state: u32,
     /// The child's process id; 0 before there is one.
     pub child_pid: i32,
@@ -51,7 +56,8 @@ pub struct Fields {
     pub start_ns: u64,
     /// CLOCK_MONOTONIC at the child's end, in ns; 0 before.
     pub end_ns: u64,
-    /// The host writes 1: the gate is open.
+    /// The host sets bits: 1, the gate is open; 2, it is as far as loading the program goes, which then
+    /// is held before its first instruction until the first bit is set too.
     pub open: u32,
     /// The host writes 1: the child may give its memory back.
     pub let_go: u32,

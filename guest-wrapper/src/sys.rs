@@ -27,8 +27,9 @@ const PTRACE_CONT: usize = 7;
 const PTRACE_GETEVENTMSG: usize = 0x4201;
 const PTRACE_SEIZE: usize = 0x4206;
 const PTRACE_LISTEN: usize = 0x4208;
-/// Stop it before it gives its memory back; and where we end, let it run on.
-const TRACE_EXIT: usize = 1 << 6;
+/// Stop it once a program is loaded, and before it gives its memory back; and where we end, let it run
+/// on.
+const TRACE_EXEC_AND_EXIT: usize = 1 << 4 | 1 << 6;
 const ADDR_NO_RANDOMIZE: usize = 0x4_0000;
 /// What asks personality(2) what it is.
 const ASK: usize = 0xffff_ffff;
@@ -219,9 +220,9 @@ pub fn fix_addresses() {
     }
 }
 
-/// Traces `process`, so that it stops when it ends; whether that may be.
-pub fn trace_exit(process: i32) -> bool {
-    ptrace(PTRACE_SEIZE, process, TRACE_EXIT) == 0
+/// Traces `process`, so that it stops when it is loaded and when it ends; whether that may be.
+pub fn trace(process: i32) -> bool {
+    ptrace(PTRACE_SEIZE, process, TRACE_EXEC_AND_EXIT) == 0
 }
 
 /// Lets a stopped process go on, with this signal if it is not 0.

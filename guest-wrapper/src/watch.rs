@@ -2,13 +2,14 @@
 //! asked for it is held at its end.
 
 use crate::output::Pipes;
-use crate::status::{ENDING, get, set};
+use crate::status::{ENDING, LOADED, RUN, RUNNING, get, set};
 use crate::sys::{self, Change, SIGINT, SIGTERM, Signals};
 
 /// How often the host's words are looked at.
 pub const LOOK_MS: u64 = 1;
 const SIGTRAP: i32 = 5;
 /// Of ptrace(2).
+const EVENT_EXEC: i32 = 4;
 const EVENT_EXIT: i32 = 6;
 const EVENT_STOP: i32 = 128;
 
@@ -41,6 +42,10 @@ pub fn watch(child: i32, signals: &Signals, mut pipes: Option<Pipes>) -> i32 {
 /// Lets a traced child go on, which it does as if nobody traced it.
 fn let_on(child: i32, signal: i32, event: i32) {
     match (event, signal) {
+        (EVENT_EXEC, _) => {
+            begin();
+            sys::go_on(child, 0);
+        }
         (EVENT_EXIT, _) => {
             hold(child);
             sys::go_on(child, 0);
@@ -50,6 +55,16 @@ fn let_on(child: i32, signal: i32, event: i32) {
         (0, signal) => sys::go_on(child, signal),
         _ => sys::go_on(child, 0),
     }
+}
+
+/// The child is loaded and has not begun: it is held there, unless it is to run at once.
+fn begin() {
+    if get!(open) & RUN == 0 {
+        set!(state, LOADED);
+        wait_for_host(|| get!(open) & RUN != 0);
+        set!(start_ns, sys::monotonic_ns());
+    }
+    set!(state, RUNNING);
 }
 
 /// Holds `child`, which is ending, until the host has looked at it.

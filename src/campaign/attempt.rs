@@ -4,8 +4,9 @@
 use super::base::Base;
 use super::expand::{Draw, Kind, Trial};
 use super::golden::Golden;
-use super::plan::{Limits, Moment, Plan, Source, When};
-use super::ran::{Ending, Hang, LastLook, Made, Overhead, Ran};
+use super::plan::{Metric, Moment, Plan, Source, When};
+use super::ran::{Ending, LastLook, Made, Overhead, Ran};
+use super::watch::{End, LOOK, Watch};
 use crate::address::Gva;
 use crate::guest::{Guest, GuestError};
 use crate::inject::{
@@ -13,34 +14,22 @@ use crate::inject::{
     type_of,
 };
 use crate::kernel::KernelError;
-use crate::lab::{Instance, LabError, Status};
+use crate::lab::{Instance, LabError};
 use crate::memory::Access;
-use crate::process::{ProcessError, ProcessTree, Task, cpu_time, executable, tasks};
+use crate::process::{ProcessError, ProcessTree, Task, tasks};
 use crate::scalar::Number;
+use crate::seed::Seed;
 use crate::site::{Space, Target, TargetError};
-use crate::victim::{
-    Files, Output, StatusBlock, Stream, Told, Victim, VictimError, VictimMemory, Word, WrapperState,
-};
+use crate::victim::{Files, StatusBlock, Stream, Told, Victim, VictimError, VictimMemory, Word};
 use crate::when::{Condition, Event, Fired, Seen, Trigger, TriggerError, Waited, value_of};
-use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often the wrapper's words are looked at.
-const LOOK: Duration = Duration::from_millis(1);
-/// How often the machine, and the program's use of the CPU, are.
-const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// How long a program that has just started may lack what is looked for in it.
 const STARTING: Duration = Duration::from_secs(5);
-/// How long a golden run may take where the plan does not say.
-const LONGEST_GOLDEN: Duration = Duration::from_secs(3600);
-/// How long a program takes to end once it is let go.
-const LETTING_GO: Duration = Duration::from_secs(30);
-/// CPU time is counted in ticks: less than this is no sign of anything.
-const LEAST_CPU: Duration = Duration::from_millis(500);
-/// A program that computes on a busy host is given this many times the limit by the clock.
-const BUSY_HOST: u32 = 10;
+/// No moment is later.
+const LONGEST: Duration = Duration::from_secs(1 << 32);
 
 /// A run that came to nothing, for no fault of the program.
 #[derive(Debug, thiserror::Error)]
@@ -90,35 +79,13 @@ impl AttemptError {
     }
 }
 
-/// How a run is over.
-#[derive(Debug)]
-enum Over {
-    /// The program is held at its end.
-    Held,
-    /// It has ended.
-    Ended,
-    /// It goes on for too long.
-    Hung(Hang),
-    /// The guest's kernel gave up.
-    Down,
-    /// The machine is gone.
-    Lost(LabError),
-}
-
 /// A run under way.
 pub struct Run<'r> {
     base: &'r Base,
     plan: &'r Plan,
     golden: Option<&'r Golden>,
     guest: &'r Guest,
-    instance: RefCell<Instance>,
-    block: StatusBlock<'r>,
-    /// When the program began to run, and what QEMU had used by then.
-    started: Cell<Instant>,
-    host_cpu_before: Cell<Duration>,
-    child: RefCell<Option<Task>>,
-    looked_around: Cell<Instant>,
-    over: RefCell<Option<Over>>,
+    watch: Watch<'r>,
 }
 
 /// Makes the run `trial`; `golden` is none for golden runs. The victim's program is the file
@@ -132,7 +99,7 @@ pub fn attempt(
 ) -> Result<Ran, AttemptError> {
     let begun = Instant::now();
     let instance = base.restore()?;
-    let guest = base.guest.copied_to(&instance.ram(), Access::Write)?;
+    let guest = base.guest.copied_to(&instance.ram_copy()?, Access::Write)?;
     let run = Run::start(base, plan, golden, &guest, instance)?;
     let restore = begun.elapsed();
     let found = run.victim(program);
@@ -144,14 +111,14 @@ pub fn attempt(
     };
     let prepare = begun.elapsed().saturating_sub(restore);
     let overhead = Overhead { restore, prepare, ..Overhead::default() };
-    run.begin()?;
+    run.watch.begin()?;
     match (&found, aims) {
         (Ok(victim), Ok(aims)) => run.inject(victim, trial, &aims, &mut made)?,
         (_, Err(error)) => return Err(error),
         (Err(error), _) => log::debug!("trial {}: {error}", trial.number),
     }
-    let ended = run.wait_for_end()?;
-    run.read(found, made, ended, overhead)
+    let end = run.watch.wait_for_end()?;
+    run.read(found, made, end, overhead)
 }
 
 impl<'r> Run<'r> {
@@ -165,21 +132,11 @@ impl<'r> Run<'r> {
         let memory = VictimMemory::open(guest, base.wrapper.clone())?;
         let block = StatusBlock::new(memory, base.block);
         if base.gated {
-            block.say(Word::Open)?;
+            block.say(Word::Load)?;
         }
-        Ok(Self {
-            base,
-            plan,
-            golden,
-            guest,
-            instance: RefCell::new(instance),
-            block,
-            started: Cell::new(Instant::now()),
-            host_cpu_before: Cell::new(Duration::ZERO),
-            child: RefCell::new(None),
-            looked_around: Cell::new(Instant::now()),
-            over: RefCell::new(None),
-        })
+        let wrapper = (block, base.wrapper_exe.as_deref());
+        let watch = Watch::new((plan, golden), instance, guest, wrapper);
+        Ok(Self { base, plan, golden, guest, watch })
     }
 
     /// A machine whose program has just come to where `condition` holds; it stands still.
@@ -189,69 +146,52 @@ impl<'r> Run<'r> {
         program: &Path,
         condition: &Condition,
     ) -> Result<Instance, AttemptError> {
-        let instance = base.restore()?;
-        let guest = base.guest.copied_to(&instance.ram(), Access::Write)?;
+        // It is to become a snapshot itself.
+        let instance = base.restore_shared()?;
+        let guest = base.guest.copied_to(&instance.ram_copy()?, Access::Write)?;
         let run = Run::start(base, plan, None, &guest, instance)?;
         let victim = run.victim(program)?;
-        run.begin()?;
+        run.watch.begin()?;
         let find = |text: &str| seen(&victim, text);
         let event = Event::Holds(condition.clone());
         let mut trigger = Trigger::new(event, Space::Victim(&victim.memory), &find)?;
         let waited = run.wait_for_event(&mut trigger);
-        run.instance.borrow_mut().stop()?;
+        run.watch.instance().stop()?;
         waited.map_err(AttemptError::Never)?;
         trigger.done();
         drop(trigger);
         drop(victim);
-        Ok(run.instance.into_inner())
+        Ok(run.watch.into_instance())
     }
 
-    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. The machine
-    /// stands still then, so that the program does not run ahead while it is looked at.
+    /// The victim: the wrapper's child or a descendant of it that has the plan's targets. Where the
+    /// wrapper does not hold it, the machine stands still, so that it does not run ahead meanwhile.
     fn victim(&self, program: &Path) -> Result<Victim<'r>, AttemptError> {
         let files = Files::of_program(Some(program))?;
         let until = Instant::now() + STARTING;
         let mut failed = None;
         loop {
-            if self.find_child().is_some() {
-                self.instance.borrow_mut().stop()?;
-                match self.look_for_victim(&files) {
+            if let Some(child) = self.watch.find_child() {
+                self.watch.instance().stop()?;
+                match self.look_for_victim(&child, &files) {
                     Ok(victim) => return Ok(victim),
                     Err(error) => failed = Some(error),
                 }
+                // It may have to start what has the targets.
+                self.watch.block.say(Word::Open)?;
             }
-            self.instance.borrow_mut().go_on()?;
-            if self.is_over() || Instant::now() > until {
+            self.watch.instance().go_on()?;
+            if self.watch.is_over() || Instant::now() > until {
                 return Err(failed.unwrap_or(AttemptError::TooShort));
             }
             sleep(LOOK);
         }
     }
 
-    /// The wrapper's child, once it has become the program.
-    fn find_child(&self) -> Option<Task> {
-        let pid = self.block.read().ok()??.child;
-        let tree = ProcessTree::new(tasks(self.guest).ok()?);
-        let child = tree.process(pid).ok()?.clone();
-        let exe = executable(self.guest, &child).ok()?;
-        let started = exe.is_some() && exe != self.base.wrapper_exe;
-        *self.child.borrow_mut() = started.then(|| child.clone());
-        started.then_some(child)
-    }
-
-    /// From now on the program runs.
-    fn begin(&self) -> Result<(), AttemptError> {
-        self.host_cpu_before.set(self.instance.borrow().cpu_time());
-        self.instance.borrow_mut().go_on()?;
-        self.started.set(Instant::now());
-        Ok(())
-    }
-
-    fn look_for_victim(&self, files: &Files) -> Result<Victim<'r>, AttemptError> {
-        let child = self.child.borrow().clone().ok_or(AttemptError::TooShort)?;
+    fn look_for_victim(&self, child: &Task, files: &Files) -> Result<Victim<'r>, AttemptError> {
         let tree = ProcessTree::new(tasks(self.guest)?);
         let mut failed = None;
-        for task in [&child].into_iter().chain(tree.descendants(child.pid)) {
+        for task in [child].into_iter().chain(tree.descendants(child.pid)) {
             match self.victim_in(task, files) {
                 Ok(victim) => return Ok(victim),
                 Err(error) => failed = failed.or(Some(error)),
@@ -274,7 +214,14 @@ impl<'r> Run<'r> {
 
     /// Looks up all that the plan names, so that what is not there is known before any trial.
     fn rehearse(&self, victim: &Victim) -> Result<(), AttemptError> {
-        self.aims(victim)?;
+        for aim in self.aims(victim)?.iter().flatten() {
+            let space = Space::Victim(&victim.memory);
+            match aim.injection(space, self.base.wrapper.pid, Seed::first(0), None) {
+                // What is not there yet may come.
+                Err(OrderError::NotYet(_) | OrderError::Region(_)) => {}
+                made => drop(made?),
+            }
+        }
         let names = self.plan.metrics.iter().filter_map(|metric| match &metric.source {
             Source::Variable(name) => Some(name),
             Source::Output(_) => None,
@@ -320,25 +267,12 @@ impl<'r> Run<'r> {
     ) -> Result<(), AttemptError> {
         let find = |text: &str| seen(victim, text);
         let space = Space::Victim(&victim.memory);
-        let mut all: Box<dyn Iterator<Item = Draw>> = match self.plan.when {
-            When::Every(_) if trial.kind != Kind::Golden => {
-                Box::new((0..).map(|number| Draw::of(self.plan, trial.seed, number)))
-            }
-            _ => Box::new(trial.injections.iter().copied()),
-        };
-        let mut fired: Option<Fired> = None;
-        let endless = matches!(self.plan.when, When::Every(_));
-        all.try_for_each(|draw| {
-            let mut trigger = self.event(&draw).map(|event| Trigger::new(event, space, &find));
-            let mut trigger = trigger.take().transpose()?;
-            let due = match (&mut trigger, &fired) {
-                // All of a trial's are due at once.
-                (Some(_), Some(fired)) if matches!(self.plan.when, When::Trigger(_)) => {
-                    Ok(Some(fired.clone()))
-                }
-                (Some(trigger), _) => self.wait_for_event(trigger).map(Some),
-                (None, _) => self.sleep_until(self.moment(&draw)).map(|()| None),
-            };
+        let mut fired = None;
+        for draw in self.draws(trial) {
+            let event = self.event(&draw);
+            let trigger = event.map(|event| Trigger::new(event, space, &find)).transpose();
+            let mut trigger = trigger?;
+            let due = self.wait_until_due(&draw, trigger.as_mut(), fired.as_ref());
             let aim = aims.get(draw.target).and_then(|own| own.get(draw.fault));
             match (due, aim) {
                 (Ok(cause), Some(aim)) => {
@@ -347,16 +281,42 @@ impl<'r> Run<'r> {
                     made.push(self.one(victim, trial, &draw, aim, cause)?);
                 }
                 // The program has ended, and no more are due.
-                (Err(_), _) if endless => return Err(Stop::Ended),
+                (Err(_), _) if matches!(self.plan.when, When::Every(_)) => break,
                 (Err(why), _) => made.push(missed(&draw, why)),
                 (Ok(_), None) => {}
             }
-            Ok(())
-        })
-        .or_else(|stop| match stop {
-            Stop::Ended => Ok(()),
-            Stop::Failed(error) => Err(error),
-        })
+        }
+        Ok(())
+    }
+
+    fn draws<'t>(&'t self, trial: &'t Trial) -> Box<dyn Iterator<Item = Draw> + 't> {
+        match self.plan.when {
+            When::Every(_) if trial.kind != Kind::Golden => {
+                Box::new((0..).map(|number| Draw::of(self.plan, trial.seed, number)))
+            }
+            _ => Box::new(trial.injections.iter().copied()),
+        }
+    }
+
+    /// Waits until the injection is due; what fired it, if it waits for something. All that wait for
+    /// the plan's trigger are due at once when that has `fired`.
+    fn wait_until_due(
+        &self,
+        draw: &Draw,
+        trigger: Option<&mut Trigger>,
+        fired: Option<&Fired>,
+    ) -> Result<Option<Fired>, String> {
+        match (trigger, &self.plan.when, fired) {
+            (_, When::Trigger(_), Some(fired)) => Ok(Some(fired.clone())),
+            (Some(trigger), ..) => {
+                let fired = self.wait_for_event(trigger)?;
+                if let Moment::Iteration(_, after) = self.drawn(draw) {
+                    self.watch.sleep_until(Instant::now() + after)?;
+                }
+                Ok(Some(fired))
+            }
+            (None, ..) => self.watch.sleep_until(self.moment(draw)).map(|()| None),
+        }
     }
 
     /// What the injection waits for, if not for the clock.
@@ -364,7 +324,7 @@ impl<'r> Run<'r> {
         match &self.plan.when {
             When::Trigger(condition) => Some(Event::Holds(condition.clone())),
             When::Drawn(..) => match self.drawn(draw) {
-                Moment::Iteration(number) => self.plan.program.reached(number).map(Event::Holds),
+                Moment::Iteration(number, _) => self.plan.program.reached(number).map(Event::Holds),
                 Moment::After(_) => None,
             },
             When::Every(_) => None,
@@ -387,7 +347,7 @@ impl<'r> Run<'r> {
             (_, Moment::After(after)) => after,
             _ => Duration::ZERO,
         };
-        self.started.get() + after.min(LONGEST_GOLDEN * BUSY_HOST)
+        self.watch.started() + after.min(LONGEST)
     }
 
     /// Makes one injection, now.
@@ -409,23 +369,31 @@ impl<'r> Run<'r> {
             dry_run: trial.kind == Kind::Null,
             then: Then::Leave,
             several: true,
-            stop: &|| self.is_over(),
+            stop: &|| self.watch.is_over(),
         };
-        let receipt = match series.inject(draw.number, cause) {
-            Ok(mut receipts) => receipts.pop(),
+        let shares = self.watch.instance().shares_ram();
+        if !shares {
+            // What cannot be written atomically is written while nobody looks.
+            self.watch.instance().stop()?;
+        }
+        let injected = series.inject(draw.number, cause);
+        if !shares {
+            self.watch.instance().go_on()?;
+        }
+        let receipt = match injected {
+            Ok(mut receipts) => receipts.pop().map(|own| Receipt { paused: !shares, ..own }),
             // Whatever can be the program's doing is no failure of ours.
             Err(SeriesError::Inject(error @ (InjectError::Vm(_) | InjectError::Memory(_)))) => {
                 return Err(error.into());
             }
             Err(error) => return Ok(missed(draw, error.to_string())),
         };
-        let child = self.child.borrow();
         Ok(Made {
             number: draw.number,
             receipt,
             why: None,
-            at: Some(self.started.get().elapsed()),
-            cpu_time: child.as_ref().and_then(|child| cpu_time(self.guest, child)),
+            at: Some(self.watch.started().elapsed()),
+            cpu_time: self.watch.cpu_time(),
             iteration: self.iterations(victim),
             fate: None,
         })
@@ -445,166 +413,50 @@ impl<'r> Run<'r> {
     }
 
     fn wait_for_event(&self, trigger: &mut Trigger) -> Result<Fired, String> {
-        match trigger.wait(None, &|| self.is_over()) {
+        match trigger.wait(None, &|| self.watch.is_over()) {
             Waited::Fired(fired) => Ok(fired),
             Waited::Ended(error) => Err(error.happened()),
             Waited::NoGuest(error) => Err(error.to_string()),
-            Waited::Stopped | Waited::TooLong => Err(self.how_over()),
-        }
-    }
-
-    fn sleep_until(&self, due: Instant) -> Result<(), String> {
-        while !self.is_over() {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            sleep(left.min(LOOK));
-        }
-        Err(self.how_over())
-    }
-
-    fn how_over(&self) -> String {
-        match &*self.over.borrow() {
-            Some(Over::Held | Over::Ended) => "the program had ended before".to_owned(),
-            Some(Over::Hung(_)) => "the program hung before".to_owned(),
-            Some(Over::Down) => "the guest's kernel had given up before".to_owned(),
-            Some(Over::Lost(error)) => error.to_string(),
-            None => "its moment did not come".to_owned(),
-        }
-    }
-
-    /// Whether the run is over. What it looks at was over at one time stays so.
-    fn is_over(&self) -> bool {
-        if self.over.borrow().is_none() {
-            let now = self.look();
-            *self.over.borrow_mut() = now;
-        }
-        self.over.borrow().is_some()
-    }
-
-    fn look(&self) -> Option<Over> {
-        match self.state() {
-            Some(WrapperState::Ending) => return Some(Over::Held),
-            Some(WrapperState::Ended) => return Some(Over::Ended),
-            _ => {}
-        }
-        if self.looked_around.get().elapsed() < LOOK_AROUND {
-            return None;
-        }
-        self.looked_around.set(Instant::now());
-        let status = self.instance.borrow_mut().status();
-        match status {
-            Ok(Status::Down) => Some(Over::Down),
-            Err(error) => Some(Over::Lost(error)),
-            Ok(_) => self.hangs().map(Over::Hung),
-        }
-    }
-
-    fn state(&self) -> Option<WrapperState> {
-        self.block.read().ok().flatten().and_then(|told| told.state)
-    }
-
-    fn host_cpu_time(&self) -> Duration {
-        self.instance.borrow().cpu_time().saturating_sub(self.host_cpu_before.get())
-    }
-
-    /// Whether the program goes on for too long, and what it does.
-    fn hangs(&self) -> Option<Hang> {
-        let used = self.child.borrow().as_ref().and_then(|child| cpu_time(self.guest, child));
-        let (wall, limits) = (self.started.get().elapsed(), &self.plan.limits);
-        let golden = self.golden;
-        // On a busy host a guest's own CPU time goes on while it waits for a CPU: the host's does not.
-        let enough = |used: Duration, of_golden: fn(&Golden) -> Duration| {
-            golden.is_some_and(|golden| used > LEAST_CPU.max(of_golden(golden).mul_f64(limits.cpu)))
-        };
-        let host = self.host_cpu_time();
-        let too_much = used.is_some_and(|used| enough(used, |golden| golden.cpu_time));
-        if too_much && enough(host, |golden| golden.host_cpu_time) {
-            return Some(Hang::Spinning);
-        }
-        let limit = wall_limit(limits, golden);
-        match (wall > limit, self.computes()) {
-            (false, _) => None,
-            (true, false) => Some(Hang::Blocked),
-            (true, true) => {
-                let had_its_time = enough(host, |golden| golden.host_cpu_time);
-                let late = wall > limit.saturating_mul(BUSY_HOST);
-                (had_its_time || late || golden.is_none()).then_some(Hang::Spinning)
-            }
-        }
-    }
-
-    /// Whether the program runs, or wants to.
-    fn computes(&self) -> bool {
-        let Some(child) = self.child.borrow().as_ref().map(|child| child.pid) else { return false };
-        let all = tasks(self.guest).unwrap_or_default();
-        let tree = ProcessTree::new(all);
-        let own = tree.process(child).into_iter().chain(tree.descendants(child));
-        own.into_iter().any(|task| task.state.runs())
-    }
-
-    fn wait_for_end(&self) -> Result<Instant, AttemptError> {
-        while !self.is_over() {
-            sleep(LOOK);
-        }
-        let ended = Instant::now();
-        let over = self.over.take();
-        match over {
-            Some(Over::Lost(error)) => Err(error.into()),
-            over => {
-                *self.over.borrow_mut() = over;
-                Ok(ended)
-            }
+            Waited::Stopped | Waited::TooLong => Err(self.watch.how_over()),
         }
     }
 
     /// Reads all that there is to see at the end.
     fn read(
-        self,
+        &self,
         found: Result<Victim<'_>, AttemptError>,
         mut made: Vec<Made>,
-        ended: Instant,
+        (end, ended): (End, Instant),
         overhead: Overhead,
     ) -> Result<Ran, AttemptError> {
-        let over = self.over.take();
-        let still = matches!(over, Some(Over::Hung(_)));
-        if still {
-            self.instance.borrow_mut().stop()?;
+        if let End::Hung(_) = end {
+            self.watch.instance().stop()?;
         }
-        let mut used = self.child.borrow().as_ref().and_then(|own| cpu_time(self.guest, own));
-        let there = !matches!(over, Some(Over::Ended));
-        let victim = found.as_ref().ok().filter(|_| there);
+        let used = self.watch.cpu_time();
+        let victim = found.as_ref().ok().filter(|_| !matches!(end, End::Ended));
         for made in &mut made {
             made.fate = made.receipt.as_ref().map(|receipt| last_look(victim, receipt));
         }
         let iterations = victim.and_then(|victim| self.iterations(victim));
-        let variables = self.plan.metrics.iter().map(|metric| match &metric.source {
-            Source::Variable(name) => self.variable(victim?, name),
-            Source::Output(_) => None,
-        });
-        let variables = variables.collect();
-        if let Some(Over::Held) = over {
-            self.let_go()?;
+        let variables = self.variables(victim);
+        if let End::Held = end {
+            self.watch.let_go()?;
         }
-        let told = self.block.read().ok().flatten();
-        if let Some(told) = told.filter(|told| told.cpu_ns > 0) {
-            used = Some(Duration::from_nanos(told.cpu_ns));
-        }
-        let ending = ending(over, told);
+        let told = self.watch.block.read().ok().flatten();
+        let told_used = told.map(|told| told.cpu_ns).filter(|ns| *ns > 0).map(Duration::from_nanos);
+        let ending = ending(&end, told);
         // A program that nothing could be done with, in a run without faults, is the plan's mistake.
         if let (None, Err(error), Ending::Exited(0)) = (self.golden, found, &ending) {
             return Err(error);
         }
-        let output = |stream| self.block.output(stream).unwrap_or_default();
-        let (stdout, stderr): (Output, Output) = (output(Stream::Stdout), output(Stream::Stderr));
+        let output = |stream| self.watch.block.output(stream).unwrap_or_default();
         Ok(Ran {
             ending,
-            stdout,
-            stderr,
-            time: ended.saturating_duration_since(self.started.get()),
-            cpu_time: used.unwrap_or_default(),
-            host_cpu_time: self.host_cpu_time(),
+            stdout: output(Stream::Stdout),
+            stderr: output(Stream::Stderr),
+            time: ended.saturating_duration_since(self.watch.started()),
+            cpu_time: told_used.or(used).unwrap_or_default(),
+            host_cpu_time: self.watch.host_cpu_time(),
             iterations,
             variables,
             injections: made,
@@ -612,42 +464,21 @@ impl<'r> Run<'r> {
         })
     }
 
-    /// Lets the program that is held end.
-    fn let_go(&self) -> Result<(), AttemptError> {
-        self.block.say(Word::LetGo)?;
-        let until = Instant::now() + LETTING_GO;
-        while self.state() != Some(WrapperState::Ended) && Instant::now() < until {
-            self.instance.borrow_mut().status()?;
-            sleep(LOOK);
-        }
-        Ok(())
+    /// The variables of the plan's metrics.
+    fn variables(&self, victim: Option<&Victim>) -> Vec<Option<f64>> {
+        let value = |metric: &Metric| match &metric.source {
+            Source::Variable(name) => self.variable(victim?, name),
+            Source::Output(_) => None,
+        };
+        self.plan.metrics.iter().map(value).collect()
     }
 }
 
-/// Why no more injections are made.
-enum Stop {
-    Ended,
-    Failed(AttemptError),
-}
-
-impl<E: Into<AttemptError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-fn ending(over: Option<Over>, told: Option<Told>) -> Ending {
-    match over {
-        Some(Over::Hung(hang)) => Ending::Hung(hang),
-        Some(Over::Down) => Ending::GuestCrash("its kernel panicked, or reset the machine".into()),
+fn ending(end: &End, told: Option<Told>) -> Ending {
+    match end {
+        End::Hung(hang) => Ending::Hung(*hang),
+        End::Down => Ending::GuestCrash("its kernel panicked, or reset the machine".to_owned()),
         _ => Ending::of_status(told.map_or(0, |told| told.exit_status)),
-    }
-}
-
-fn wall_limit(limits: &Limits, golden: Option<&Golden>) -> Duration {
-    match golden {
-        Some(golden) => limits.wall_limit(golden.time),
-        None => limits.wall.unwrap_or(LONGEST_GOLDEN),
     }
 }
 

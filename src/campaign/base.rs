@@ -4,7 +4,6 @@
 use super::attempt::{AttemptError, Run};
 use super::plan::{self, Plan, Start};
 use crate::address::Gva;
-use crate::cache::Cache;
 use crate::environment::Environment;
 use crate::guest::{Guest, GuestError, GuestOptions, RamOf};
 use crate::lab::{
@@ -13,6 +12,7 @@ use crate::lab::{
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, Task, executable, tasks};
 use crate::victim::{Files, StatusBlock, Victim, VictimError, VictimMemory, WrapperState};
+use crate::vmm::host_available_memory;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ const WRAPPER: &str = "wrapper";
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// How often the gate is looked for.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of memory that a copy of a guest's RAM must leave.
+const SPARE: u64 = 128 << 20;
 /// The line after which the launcher is started.
 const READY: &str = "vmfi-lab-ready";
 
@@ -178,8 +180,16 @@ impl Base {
         }
     }
 
-    /// A machine that is about to go on from there.
+    /// A machine that is about to go on from there. Where memory is short, it shares with the others
+    /// what none of them has written.
     pub fn restore(&self) -> Result<Instance, LabError> {
+        let short = host_available_memory() < self.snapshot.resident() + SPARE;
+        let private = if short { self.snapshot.restore_privately()? } else { None };
+        private.map_or_else(|| self.restore_shared(), Ok)
+    }
+
+    /// The same, with RAM in a file of its own in any case.
+    pub fn restore_shared(&self) -> Result<Instance, LabError> {
         self.snapshot.restore()
     }
 
@@ -236,15 +246,7 @@ fn gate(instance: &mut Instance) -> Result<Gate, BaseError> {
 }
 
 fn look_for_gate(instance: &Instance) -> Result<Gate, NotYet> {
-    let options = GuestOptions {
-        memory: RamOf::Path(instance.ram()),
-        ram_size: None,
-        layout: None,
-        system_map: None,
-        layouts: None,
-        access: Access::Write,
-        cache: Cache::none(),
-    };
+    let options = GuestOptions::unknown(RamOf::Path(instance.ram()), Access::Write);
     let guest = Guest::open(&options)?;
     let tree = ProcessTree::new(tasks(&guest)?);
     let wrapper = tree.wrappers(WRAPPER).next().ok_or(NotYet::NoWrapper)?.clone();

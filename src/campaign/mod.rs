@@ -26,6 +26,7 @@ pub mod store;
 pub mod summary;
 mod tables;
 mod values;
+mod watch;
 
 pub use expand::{Draw, Kind, Shard, Trial};
 pub use mistake::PlanError;

@@ -199,8 +199,9 @@ pub enum Over {
 pub enum Moment {
     /// So long after the start.
     After(Duration),
-    /// When the counter has come to this.
-    Iteration(u64),
+    /// When the counter has come to this, and so long after: else all would come right where an
+    /// iteration begins, and what happens later in it would never be hit.
+    Iteration(u64, Duration),
 }
 
 /// How a trial's injections lie in the range.
@@ -380,7 +381,8 @@ impl Over {
             Self::Iterations { from, to } => {
                 let to = to.unwrap_or(last).max(from);
                 let steps = at * ((to - from) as f64 + 1.0);
-                Moment::Iteration(from.saturating_add(steps as u64).min(to))
+                let part = time.mul_f64(steps.fract() / last.max(1) as f64);
+                Moment::Iteration(from.saturating_add(steps as u64).min(to), part)
             }
         }
     }
@@ -598,12 +600,16 @@ mod tests {
         let time = Over::Time { from: 0.5, to: 1.0 };
         assert_eq!(moment(time, 0.0), Moment::After(Duration::from_secs(5)));
         assert_eq!(moment(time, 0.5), Moment::After(Duration::from_millis(7500)));
-        let iterations = Over::Iterations { from: 1, to: None };
-        assert_eq!(moment(iterations, 0.0), Moment::Iteration(1));
-        assert_eq!(moment(iterations, 1f64.next_down()), Moment::Iteration(56));
-        let late = Over::Iterations { from: 60, to: Some(61) };
-        assert_eq!(moment(late, 0.5), Moment::Iteration(61));
-        assert_eq!(moment(Over::Iterations { from: 60, to: None }, 0.9), Moment::Iteration(60));
+        let iterations = |from, to, at| match moment(Over::Iterations { from, to }, at) {
+            Moment::Iteration(number, part) => (number, part.as_millis()),
+            Moment::After(after) => panic!("{after:?}"),
+        };
+        assert_eq!(iterations(1, None, 0.0), (1, 0));
+        // Of 10 s each of 56 iterations has 178 ms.
+        assert_eq!(iterations(1, None, 0.5 / 56.0), (1, 89));
+        assert_eq!(iterations(1, None, 1f64.next_down()), (56, 178));
+        assert_eq!(iterations(60, Some(61), 0.5), (61, 0));
+        assert_eq!(iterations(60, None, 0.9).0, 60);
     }
 
     /// A store is of one plan: what that is must not change with vmfi.

@@ -9,11 +9,11 @@ use super::outcome::{JudgeError, Outcome, Verdict, judge};
 use super::plan::Plan;
 use super::ran::Ran;
 use super::store::{
-    DIGEST, Facts, GOLDEN, MARK, PLAN, PLAN_PATH, SHARD, Store, StoreError, Stored,
+    DIGEST, Facts, GOLDEN, MARK, NOT_REPEATABLE, PLAN, PLAN_PATH, SHARD, Store, StoreError, Stored,
 };
 use crate::digest;
 use crate::lab::{LabError, end_left_behind};
-use crate::vmm::host_cpu_model;
+use crate::vmm::{host_available_memory, host_cpu_model};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -222,7 +222,7 @@ impl<'c> Campaign<'c> {
 
     fn enough_memory(&self, base: &Base) -> Result<(), CampaignError> {
         let (jobs, each) = (self.options.jobs, base.ram_bytes().max(1));
-        let available = available_memory();
+        let available = host_available_memory();
         let needed = each.saturating_mul(jobs as u64);
         if needed <= available {
             return Ok(());
@@ -258,7 +258,7 @@ impl<'c> Campaign<'c> {
         let golden = golden_of(self.plan, self.store)?;
         let printed = match golden.repeatable {
             true => output_digest(self.plan, &golden.stdout),
-            false => "another one each time".to_owned(),
+            false => NOT_REPEATABLE.to_owned(),
         };
         self.store.learn(&[(GOLDEN.to_owned(), printed)].into())?;
         Ok(golden)
@@ -427,12 +427,4 @@ fn absolute(path: &Path) -> String {
 
 fn new_mark() -> String {
     format!("vmfi-{:016x}", rand::random::<u64>())
-}
-
-/// Bytes of memory that can be had without swapping; all there could be, where nothing tells.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib << 10)
 }

@@ -17,7 +17,7 @@ use crate::campaign::{Kind, Plan, Shard, TEMPLATE, Trial, expand};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -102,30 +102,46 @@ pub struct MergeArgs {
 
 pub fn run(command: &CampaignCommand, json: bool) -> anyhow::Result<()> {
     match command {
-        CampaignCommand::Init(args) => init(&args.file),
-        CampaignCommand::Plan(args) => plan(args),
+        CampaignCommand::Init(args) => init(&args.file, json),
+        CampaignCommand::Plan(args) => plan(args, json),
         CampaignCommand::Run(args) => campaign(args, json),
         CampaignCommand::Show(args) => show(args, json),
         CampaignCommand::Rerun(args) => rerun(args, json),
         CampaignCommand::Merge(args) => {
-            let taken = merge(&args.out, &args.from)?;
-            output::text(&format!("{}: {taken} runs more\n", args.out.display()))
+            let (taken, out) = (merge(&args.out, &args.from)?, args.out.display().to_string());
+            tell(
+                json,
+                &json!({"store": out, "runs": taken}),
+                &format!("{out}: {taken} runs more\n"),
+            )
         }
     }
 }
 
-fn init(file: &Path) -> anyhow::Result<()> {
+/// Prints one of both.
+fn tell(as_json: bool, json: &Value, text: &str) -> anyhow::Result<()> {
+    if as_json { output::json(json) } else { output::text(text) }
+}
+
+fn init(file: &Path, json: bool) -> anyhow::Result<()> {
     if file.exists() {
         let what = format!("{} is there already; name another file", file.display());
         return Err(UsageError(what).into());
     }
     output::file(file, TEMPLATE)?;
-    output::text(&format!("{0}: change it, then 'vmfi campaign plan {0}'\n", file.display()))
+    let path = file.display().to_string();
+    tell(
+        json,
+        &json!({"plan": path}),
+        &format!("{path}: change it, then 'vmfi campaign plan {path}'\n"),
+    )
 }
 
-fn plan(args: &PlanArgs) -> anyhow::Result<()> {
+fn plan(args: &PlanArgs, json: bool) -> anyhow::Result<()> {
     let plan = Plan::read(&args.plan)?;
-    output::text(&plan.summary())?;
+    if !json {
+        output::text(&plan.summary())?;
+    }
     output::note("measuring: a guest is started, and the program runs once in it");
     let (base, making) = base(&plan)?;
     let golden = expand::trials(&plan, Shard::WHOLE).into_iter().next();
@@ -134,14 +150,20 @@ fn plan(args: &PlanArgs) -> anyhow::Result<()> {
         .map_err(|error| CampaignError::from(Box::new(error)))?;
     let each = ran.time + ran.overhead.restore + ran.overhead.read;
     let runs = plan.golden + plan.null + plan.trials;
-    let all = each.mul_f64(runs as f64 / f64::from(args.jobs.jobs));
-    output::text(&format!(
-        "time      {:.1} s of the program, {:.2} s in all for each of {runs} runs: about {:.0} min with -j {}\n",
-        ran.time.as_secs_f64(),
-        each.as_secs_f64(),
-        (all.as_secs_f64() / 60.0).ceil(),
-        args.jobs.jobs,
-    ))
+    let jobs = args.jobs.jobs;
+    let all = each.mul_f64(runs as f64 / f64::from(jobs));
+    let [program, each, all] = [ran.time, each, all].map(|time| time.as_secs_f64());
+    let minutes = (all / 60.0).ceil();
+    tell(
+        json,
+        &json!({
+            "plan": plan.name, "summary": plan.summary(), "runs": runs, "jobs": jobs,
+            "program_seconds": program, "run_seconds": each, "seconds": all,
+        }),
+        &format!(
+            "time      {program:.1} s of the program, {each:.2} s in all for each of {runs} runs: about {minutes} min with -j {jobs}\n"
+        ),
+    )
 }
 
 /// A guest for something that is in no store.
@@ -302,7 +324,7 @@ fn again(ran: &Ran, verdict: &Verdict, before: Option<&str>) -> Value {
         .injections
         .iter()
         .map(|made| {
-            serde_json::json!({
+            json!({
                 "number": made.number,
                 "receipt": made.receipt,
                 "why": made.why,
@@ -311,7 +333,7 @@ fn again(ran: &Ran, verdict: &Verdict, before: Option<&str>) -> Value {
             })
         })
         .collect();
-    serde_json::json!({
+    json!({
         "outcome": verdict.outcome.name(),
         "why": verdict.why,
         "outcome_before": before,

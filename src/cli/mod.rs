@@ -8,6 +8,7 @@ mod error;
 mod exit;
 mod explain;
 mod fault_args;
+mod gate;
 mod guard;
 mod guest_args;
 mod guests;
@@ -79,6 +80,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Symbols(symbols::SymbolsArgs),
     Maps(maps::MapsArgs),
+    Gate(gate::GateArgs),
     Probe(probe::ProbeArgs),
     Guests(guests::GuestsArgs),
     Run(run::RunArgs),
@@ -192,6 +194,7 @@ impl CommandLine for Cli {
             Command::Explain(args) => explain::run(args, guest, json),
             Command::Symbols(args) => symbols::run(args, guest, json),
             Command::Maps(args) => maps::run(args, guest, json),
+            Command::Gate(args) => gate::run(args, guest, json),
             Command::Probe(args) => probe::run(args, guest, json),
             Command::Guests(args) => guests::run(args, json),
             Command::Run(args) => return run::run(args, json),

@@ -1,6 +1,6 @@
 //! docs/reference.md: every command with its options, as `--help` shows them.
 
-use super::topics::Topic;
+use super::topics::{self, Topic};
 use clap::{Command, Subcommand};
 
 /// Letters of a line.
@@ -29,7 +29,8 @@ pub fn page(vmfi: &Command, kmem: &Command) -> String {
 /// That `topic` has a page of its own.
 fn line(topic: &Command) -> String {
     let (name, about) = (topic.get_name(), topic.get_about().cloned().unwrap_or_default());
-    format!("- [{name}.md]({name}.md), `vmfi help {name}`:\n  {about}\n")
+    let page = topics::page(name);
+    format!("- [{page}.md]({page}.md), `vmfi help {name}`:\n  {about}\n")
 }
 
 fn section(name: &str, command: &Command) -> String {

@@ -20,11 +20,19 @@ pub enum Topic {
     /// What receipts and logs tell, and how logs are replayed and undone
     #[command(long_about = RECORD, override_help = RECORD)]
     Record,
+    /// What a campaign's plan may say: every key, with an example
+    #[command(long_about = PLAN, override_help = PLAN)]
+    Plan,
+    /// What a campaign does, from the plan to the report
+    #[command(long_about = CAMPAIGNS, override_help = CAMPAIGNS)]
+    Campaigns,
 }
 
 const TARGETS: &str = include_str!("../../docs/targets.md");
 const WHEN: &str = include_str!("../../docs/when.md");
 const RECORD: &str = include_str!("../../docs/record.md");
+const PLAN: &str = include_str!("../../docs/plan.md");
+const CAMPAIGNS: &str = include_str!("../../docs/campaign.md");
 /// docs/faults.md is made from it.
 static FAULTS: LazyLock<String> =
     LazyLock::new(|| include_str!("faults.md").replace(MODELS_HERE, &models()));
@@ -37,7 +45,14 @@ pub fn run(topic: &Topic) -> anyhow::Result<()> {
         Topic::Faults => &FAULTS,
         Topic::When => WHEN,
         Topic::Record => RECORD,
+        Topic::Plan => PLAN,
+        Topic::Campaigns => CAMPAIGNS,
     })
+}
+
+/// The page of docs/ that has the text called `name`: `campaign` is a command already.
+pub fn page(name: &str) -> &str {
+    if name == "campaigns" { "campaign" } else { name }
 }
 
 fn models() -> String {

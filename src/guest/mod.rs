@@ -10,9 +10,9 @@ use crate::address::Gpa;
 use crate::arch::{TranslateError, VirtualMemory};
 use crate::cache::{Cache, Shelf};
 use crate::kernel::{self, Kernel, KernelError, Layouts, Symbols, Told};
-use crate::memory::{Access, GuestMemory, MemoryError, RamSource};
+use crate::memory::{Access, GuestMemory, MemoryError, RamSource, Region, RegionMap};
 use crate::vmm::{Layout, PalaciosError, RamLayout, Vm, VmError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How many kernels that are remembered are looked for in RAM that is not.
@@ -25,6 +25,22 @@ pub enum RamOf {
     Path(PathBuf),
     /// Where this VM has it.
     Vm(Arc<dyn Vm>),
+}
+
+/// Where a copy of a guest's RAM is, all of which lies in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RamCopy {
+    /// In this file.
+    File(PathBuf),
+    /// In the memory of a process, over the file, whose first byte would be at the address `start`.
+    Process {
+        /// Its process id.
+        pid: i32,
+        /// The file, as it was before the process changed its copy.
+        file: PathBuf,
+        /// See there.
+        start: u64,
+    },
 }
 
 /// What is told about a guest.
@@ -47,6 +63,19 @@ pub struct GuestOptions {
 }
 
 impl GuestOptions {
+    /// Nothing but where its RAM is; nothing is recalled or remembered.
+    pub fn unknown(memory: RamOf, access: Access) -> Self {
+        Self {
+            memory,
+            ram_size: None,
+            layout: None,
+            system_map: None,
+            layouts: None,
+            access,
+            cache: Cache::none(),
+        }
+    }
+
     /// The layout given by itself.
     fn layout(&self) -> Option<&Layout> {
         match &self.layout {
@@ -212,11 +241,18 @@ impl Guest {
         Ok(Self { source, sources, path, memory, layout, kernel, keeper })
     }
 
-    /// The same guest in a copy of its RAM, the file at `path`: what was proved of the one holds for
-    /// the other. Its clock has not been seen to tick, and no VM is looked for that has it.
-    pub fn copied_to(&self, path: &Path, access: Access) -> Result<Self, GuestError> {
-        let source = RamSource::open(path, access)?;
-        let memory = source.map(self.memory.regions().clone())?;
+    /// The same guest in a copy of its RAM: what was proved of the one holds for the other. Its clock
+    /// has not been seen to tick, and no VM is looked for that has it.
+    pub fn copied_to(&self, copy: &RamCopy, access: Access) -> Result<Self, GuestError> {
+        let (source, start) = match copy {
+            RamCopy::File(path) => (RamSource::open(path, access)?, 0),
+            RamCopy::Process { pid, file, start } => {
+                (RamSource::of_process_over(*pid, access, file, *start)?, *start)
+            }
+        };
+        let moved = |region: &Region| Region { offset: region.offset + start, ..*region };
+        let regions = RegionMap::new(self.memory.regions().iter().map(moved).collect())?;
+        let memory = source.map(regions)?;
         if !self.kernel.also_in(memory.as_ref()) {
             return Err(KernelError::NoKernel.into());
         }

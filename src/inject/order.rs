@@ -242,7 +242,7 @@ impl Aim<'_> {
                     return Err(OrderError::NoRegion(region.to_string()));
                 };
                 let draw = region.draw(victim, seed)?;
-                (draw.gva, 1, None, Some(Drawn::of(*region, draw.sampled_from)))
+                (draw.gva, 1, None, Some(Drawn::of(*region, &draw)))
             }
         };
         let out = || OrderError::OutOfSpace(order.target.to_owned(), order.offset);

@@ -4,7 +4,7 @@ use super::Injection;
 use super::exchange::{Exchanged, words};
 use super::fate::{Fate, Hold};
 use crate::fault::Fault;
-use crate::site::{Region, Site, Verdict};
+use crate::site::{Draw, Region, Site, Verdict};
 use crate::when::{Fired, monotonic_ns};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
@@ -44,6 +44,8 @@ impl<'de> Deserialize<'de> for Hex {
 pub struct Drawn {
     /// What it was drawn from.
     pub region: String,
+    /// How many bytes behind its first address the place is.
+    pub region_offset: u64,
     /// How many bytes of that were in RAM, each as likely as the others.
     pub sampled_from: u64,
     /// How likely this one was.
@@ -51,10 +53,11 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// One of the `sampled_from` bytes of `region`.
-    pub(super) fn of(region: Region, sampled_from: u64) -> Self {
+    /// What `draw` drew from `region`.
+    pub(super) fn of(region: Region, draw: &Draw) -> Self {
+        let Draw { sampled_from, offset: region_offset, .. } = *draw;
         let probability = 1.0 / sampled_from as f64;
-        Self { region: region.to_string(), sampled_from, probability }
+        Self { region: region.to_string(), region_offset, sampled_from, probability }
     }
 }
 

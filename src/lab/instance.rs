@@ -4,6 +4,7 @@
 use super::console::Console;
 use super::recipe::{Places, Recipe, unnamed};
 use super::{LabError, host};
+use crate::guest::RamCopy;
 use crate::vmm::{HostProcess, Qmp, VmError};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::File;
@@ -42,6 +43,7 @@ pub struct Instance {
     process: Child,
     qmp: Qmp,
     ram: File,
+    shares: bool,
     console: Option<Console>,
     complaints: File,
 }
@@ -49,17 +51,32 @@ pub struct Instance {
 impl Instance {
     /// Boots `recipe`, of which the console can be read.
     pub fn boot(recipe: &Recipe) -> Result<Self, LabError> {
-        Starting::new(recipe, unnamed("ram", b"")?, &[])?.finish()
+        Starting::new(recipe, unnamed("ram", b"")?, true, &[])?.finish()
     }
 
-    /// The file that is its RAM, as this process sees it.
+    /// The file that is its RAM, as this process sees it; where it keeps its RAM to itself, what that
+    /// was before it ran.
     pub fn ram(&self) -> PathBuf {
         own_path(&self.ram)
     }
 
-    /// The same, opened.
-    pub fn ram_file(&self) -> &File {
-        &self.ram
+    /// Whether its RAM is in that file, so that it can be mapped, and written atomically.
+    pub fn shares_ram(&self) -> bool {
+        self.shares
+    }
+
+    /// Where its RAM is, which was copied from another machine's.
+    pub fn ram_copy(&self) -> Result<RamCopy, LabError> {
+        if self.shares {
+            return Ok(RamCopy::File(self.ram()));
+        }
+        let (pid, file) = (self.pid(), self.ram());
+        let process = HostProcess::open(Path::new("/proc"), pid);
+        let known = self.ram.metadata().and_then(|known| Ok((known, process?)));
+        let (known, process) = known.map_err(host("cannot look at QEMU"))?;
+        let start = process.own_copy_of(&known);
+        let start = start.ok_or_else(|| LabError::Ended("its RAM is not mapped".to_owned()))?;
+        Ok(RamCopy::Process { pid, file, start })
     }
 
     /// Waits for a line of its console that starts with `start`.
@@ -159,16 +176,26 @@ pub(super) struct Starting {
     process: Child,
     socket: UnixStream,
     pub ram: File,
+    shares: bool,
     complaints: File,
 }
 
 impl Starting {
-    /// Starts `recipe` on `ram`, with these further words.
-    pub fn new(recipe: &Recipe, ram: File, further: &[&str]) -> Result<Self, LabError> {
+    /// Starts `recipe` on `ram`, with these further words. Unless it `shares` its RAM, it keeps what
+    /// it writes there to itself.
+    pub fn new(
+        recipe: &Recipe,
+        ram: File,
+        shares: bool,
+        further: &[&str],
+    ) -> Result<Self, LabError> {
+        if !recipe.program_path().is_file() {
+            return Err(LabError::NoQemu(recipe.program().to_owned()));
+        }
         let (socket, other) = UnixStream::pair().map_err(host("cannot make a socket"))?;
         let complaints = unnamed("complaints", b"")?;
         let printed = complaints.try_clone().map_err(host("cannot keep what QEMU says"))?;
-        let mut command = command(recipe, &ram, &other, further);
+        let mut command = command(recipe, (&ram, shares), &other, further);
         command.stderr(printed);
         let mut shared = vec![ram.as_fd(), other.as_fd()];
         shared.extend(recipe.initramfs().map(|file| file.as_fd()));
@@ -179,7 +206,7 @@ impl Starting {
         // The others that are started must not have them.
         let _ = set(FdFlags::CLOEXEC);
         let process = spawned.map_err(host("cannot start setpriv"))?;
-        Ok(Self { recipe: recipe.clone(), process, socket, ram, complaints })
+        Ok(Self { recipe: recipe.clone(), process, socket, ram, shares, complaints })
     }
 
     /// Waits until it answers.
@@ -188,8 +215,8 @@ impl Starting {
         let console = self.process.stdout.take().map(|stdout| Console::new(move || Ok(stdout)));
         match Qmp::over(self.socket, SOCKET, pid, PATIENCE) {
             Ok(qmp) => {
-                let Self { recipe, process, ram, complaints, .. } = self;
-                Ok(Instance { recipe, process, qmp, ram, console, complaints })
+                let Self { recipe, process, ram, shares, complaints, .. } = self;
+                Ok(Instance { recipe, process, qmp, ram, shares, console, complaints })
             }
             Err(error) => {
                 let _ = self.process.kill();
@@ -219,11 +246,17 @@ fn own_path(file: &File) -> PathBuf {
 
 /// QEMU's command line. It dies with the thread that starts it; what is typed to end us is not meant
 /// for it.
-fn command(recipe: &Recipe, ram: &File, socket: &UnixStream, further: &[&str]) -> Command {
+fn command(
+    recipe: &Recipe,
+    (ram, share): (&File, bool),
+    socket: &UnixStream,
+    further: &[&str],
+) -> Command {
     // It has them under the same numbers.
     let path = |file: &File| own_path(file).display().to_string();
     let places = Places {
         ram: &path(ram),
+        share,
         initramfs: &recipe.initramfs().map(path).unwrap_or_default(),
         console: further.is_empty(),
     };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 /// Stands in a command line for the file that is the guest's RAM.
 pub const RAM: &str = "{ram}";
+const SHARE: &str = "{share}";
 const INITRAMFS: &str = "{initramfs}";
 const CONSOLE: &str = "{console}";
 
@@ -30,6 +31,8 @@ pub struct Recipe {
 pub struct Places<'p> {
     /// The file that is its RAM.
     pub ram: &'p str,
+    /// Whether what is written to RAM is written to that file; else the machine keeps it to itself.
+    pub share: bool,
     /// The file with what it boots from.
     pub initramfs: &'p str,
     /// Whether its console is QEMU's standard output; else what it prints is lost.
@@ -50,7 +53,7 @@ impl Recipe {
             format!("{QEMU} -nodefaults -no-user-config -display none"),
             format!("-accel {} -cpu max,la57=off -smp {}", accel.name(), machine.cpus),
             format!("-machine {kind},memory-backend=ram -m {mib}M"),
-            format!("-object memory-backend-file,id=ram,size={mib}M,mem-path={RAM},share=on"),
+            format!("-object memory-backend-file,id=ram,size={mib}M,mem-path={RAM},share={SHARE}"),
             format!("-initrd {INITRAMFS} -chardev {CONSOLE},id=console -serial chardev:console"),
         ];
         let mut words: Vec<_> =
@@ -73,14 +76,24 @@ impl Recipe {
         &self.folder
     }
 
+    /// Whether it can keep what is written to RAM to itself.
+    pub fn can_be_private(&self) -> bool {
+        self.words.iter().any(|word| word.contains(SHARE))
+    }
+
     /// Whether its console can be read.
     pub fn has_console(&self) -> bool {
         self.initramfs.is_some()
     }
 
-    /// QEMU's program, as it is found in PATH.
+    /// QEMU's program, as it is named.
+    pub fn program(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The same, as it is found in PATH.
     pub fn program_path(&self) -> PathBuf {
-        let program = Path::new(self.words.first().map_or("", String::as_str));
+        let program = Path::new(self.program());
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut all = std::env::split_paths(&path).map(|folder| folder.join(program));
         let named = program.components().count() == 1;
@@ -102,6 +115,7 @@ impl Recipe {
         let console = if places.console { "stdio,signal=off" } else { "null" };
         let word = |word: &String| {
             word.replace(RAM, places.ram)
+                .replace(SHARE, if places.share { "on" } else { "off" })
                 .replace(INITRAMFS, places.initramfs)
                 .replace(CONSOLE, console)
         };

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
+/// Has QEMU wait until it is told where the state of its devices is.
+const WAITS: [&str; 2] = ["-incoming", "defer"];
+
 /// A machine as it was at one moment.
 pub struct Snapshot {
     recipe: Recipe,
@@ -33,10 +36,20 @@ impl Snapshot {
         let ram = unnamed("ram", b"")?;
         let bytes = self.ram.metadata().map_err(&failed)?.len();
         ftruncate(&ram, bytes).map_err(|error| failed(error.into()))?;
-        let starting = Starting::new(&self.recipe, ram, &["-incoming", "defer"])?;
+        let starting = Starting::new(&self.recipe, ram, true, &WAITS)?;
         // A machine that waits for its state does not touch its RAM.
         copy(&self.ram, &starting.ram).map_err(|error| failed(error.into()))?;
         starting.load(&self.state)
+    }
+
+    /// The same with RAM that takes no memory before it is written; but the machine keeps that to
+    /// itself, so that it is not mapped elsewhere. None where it cannot.
+    pub fn restore_privately(&self) -> Result<Option<Instance>, LabError> {
+        if !self.recipe.can_be_private() {
+            return Ok(None);
+        }
+        let ram = self.ram.try_clone().map_err(host("cannot share the snapshot's RAM"))?;
+        Starting::new(&self.recipe, ram, false, &WAITS)?.load(&self.state).map(Some)
     }
 
     /// Bytes of RAM that a restored machine begins with.

@@ -47,6 +47,11 @@ pub enum ProcessError {
     /// The wrapper has no child.
     #[error("wrapper {0} has no child: the victim has ended, or has not started yet")]
     NoChild(i32),
+    /// The wrapper tells nothing of itself.
+    #[error(
+        "wrapper {0} has no gate, or its memory does not show it: start this version's wrapper as 'wrapper --gate PROGRAM'"
+    )]
+    NoGate(i32),
     /// The wrapper's child is still a copy of the wrapper.
     #[error("process {0}, the wrapper's child, has not started its program yet; try again")]
     NotStarted(i32),

@@ -84,19 +84,23 @@ pub struct Draw {
     pub gva: Gva,
     /// How many bytes it was drawn from, each as likely as the others.
     pub sampled_from: u64,
+    /// How many bytes behind the region's first address it is.
+    pub offset: u64,
 }
 
 impl Region {
     /// The byte of this region of `victim` that `seed` draws, from those that are in RAM now.
     pub fn draw(self, victim: &VictimMemory, seed: Seed) -> Result<Draw, RegionError> {
-        let runs = resident(victim, &self.ranges(victim)?);
+        let ranges = self.ranges(victim)?;
+        let runs = resident(victim, &ranges);
         let sampled_from = runs.iter().map(|run| run.end.0 - run.start.0).sum();
         if sampled_from == 0 {
             return Err(RegionError::Empty { pid: victim.task.pid, region: self });
         }
         let drawn = seed.numbers(Drawing::Place).random_range(0..sampled_from);
         let gva = nth(&runs, drawn);
-        Ok(Draw { gva, sampled_from })
+        let start = ranges.iter().map(|range| range.start).min().unwrap_or(gva);
+        Ok(Draw { gva, sampled_from, offset: gva.0 - start.0 })
     }
 
     /// Where it lies, in ascending order.

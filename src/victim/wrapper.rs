@@ -31,12 +31,27 @@ pub enum WrapperState {
     Gated,
     /// The program is ending: it is held as long as its memory is still there.
     Ending,
+    /// The program is loaded: it is held before its first instruction.
+    Loaded,
 }
 
 impl WrapperState {
     fn of(number: u32) -> Option<Self> {
-        let all = [Self::Starting, Self::Running, Self::Ended, Self::Gated, Self::Ending];
+        use WrapperState::{Ended, Ending, Gated, Loaded, Running, Starting};
+        let all = [Starting, Running, Ended, Gated, Ending, Loaded];
         all.get((number as usize).checked_sub(1)?).copied()
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ended => "ended",
+            Self::Gated => "at the gate",
+            Self::Ending => "held at its end",
+            Self::Loaded => "held at its start",
+        }
     }
 }
 
@@ -89,6 +104,9 @@ impl Output {
 pub enum Word {
     /// To start the program.
     Open,
+    /// To load the program, and where it holds it at its end, to hold it before its first instruction
+    /// too, until it is told to open.
+    Load,
     /// To let the program give its memory back.
     LetGo,
     /// That all was read, and it may end.
@@ -160,15 +178,16 @@ impl<'g> StatusBlock<'g> {
 
     /// Tells it this.
     pub fn say(&self, word: Word) -> Result<(), KernelError> {
-        let offset = match word {
-            Word::Open => 40,
-            Word::LetGo => 44,
-            Word::Acknowledged => 48,
+        let (offset, bit) = match word {
+            Word::Open => (40, 1),
+            Word::Load => (40, 2),
+            Word::LetGo => (44, 1),
+            Word::Acknowledged => (48, 1),
         };
         let (view, gva) = (self.memory.view(), field(self.at, offset)?);
         let at = view.walk(gva)?.gpa;
         let shift = 8 * (at.0 % WORD);
-        let said = set_bits(view.memory, at.align_down(WORD), 1 << shift);
+        let said = set_bits(view.memory, at.align_down(WORD), bit << shift);
         Ok(said.map_err(|source| TranslateError::Memory { gva, source })?)
     }
 }

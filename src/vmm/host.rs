@@ -46,6 +46,15 @@ pub fn cpu_model() -> Option<String> {
     Some(model.trim().escape_default().to_string())
 }
 
+/// Bytes of memory that can be had without swapping; as many as there could be, where nothing tells.
+pub fn available_memory() -> u64 {
+    let bytes = read_up_to(&Path::new(PROC).join("meminfo"), LIMIT).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib << 10)
+}
+
 /// A process, told from any later one that gets its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostProcess {
@@ -71,6 +80,15 @@ impl HostProcess {
         let mut all: Vec<_> = pids.filter_map(|pid| Self::open(proc, pid).ok()).collect();
         all.sort_by_key(|process| process.pid);
         all
+    }
+
+    /// Where it has `file` mapped for itself, and keeps its changes: the address at which the file's
+    /// first byte would be. None where it has not.
+    pub fn own_copy_of(&self, file: &Metadata) -> Option<u64> {
+        let own = |mapping: &&Mapping| !mapping.shared && mapping.file == FileId::of(file);
+        let mappings = self.mappings().ok()?;
+        let mapping = mappings.iter().find(own)?;
+        mapping.addresses.start.checked_sub(mapping.offset)
     }
 
     /// How much CPU time it has used.

@@ -9,7 +9,10 @@ mod qemu;
 mod running;
 mod vm;
 
-pub use host::{HostProcess, cpu_model as host_cpu_model, uptime as host_uptime};
+pub use host::{
+    HostProcess, available_memory as host_available_memory, cpu_model as host_cpu_model,
+    uptime as host_uptime,
+};
 pub use layout::{Layout, RamLayout};
 pub use palacios::{LIST as PALACIOS_LIST, PalaciosError, PalaciosRam};
 pub use pause::{GUARD, Paused, Pauser, Stopped, guard};

@@ -34,8 +34,9 @@ fn reference() {
 /// Every topic is a command and the help of it, and listed with the others.
 #[test]
 fn topics() {
-    for topic in ["targets", "faults", "when", "record"] {
-        let page = std::fs::read_to_string(project(&format!("docs/{topic}.md"))).unwrap();
+    let same = ["targets", "faults", "when", "record", "plan"].map(|topic| (topic, topic));
+    for (topic, page) in same.into_iter().chain([("campaigns", "campaign")]) {
+        let page = std::fs::read_to_string(project(&format!("docs/{page}.md"))).unwrap();
         for arguments in [&["help", topic][..], &[topic], &[topic, "--help"]] {
             assert_eq!(printed(arguments).trim_end(), page.trim_end(), "{arguments:?}");
         }

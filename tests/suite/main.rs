@@ -9,6 +9,7 @@ mod device;
 mod docs;
 mod environment;
 mod faults;
+mod gate;
 mod golden;
 mod hpccg;
 mod kernel_data;

@@ -377,6 +377,8 @@ fn regions_are_drawn(pages: &mut Pages) {
         assert_ne!(drawn[0]["gva"], drawn[1]["gva"]);
         for receipt in drawn {
             assert!(range.contains(&number(&receipt["gva"])), "{receipt}");
+            let first = number(&receipt["gva"]) - receipt["region_offset"].as_u64().unwrap();
+            assert!(range.start <= first && first < range.start + 4096, "{receipt}");
             // The program's text ends within a page.
             let sampled = receipt["sampled_from"].as_u64().unwrap();
             assert_eq!(sampled.next_multiple_of(4096), resident, "{receipt}");

@@ -2,7 +2,6 @@
 
 use crate::common::{built, kernels};
 use std::time::{Duration, Instant};
-use vmfi::cache::Cache;
 use vmfi::guest::{Guest, GuestOptions, RamOf};
 use vmfi::lab::{Accel, Initramfs, Instance, KernelImage, Machine, Recipe, Snapshot, Status};
 use vmfi::memory::Access;
@@ -23,15 +22,7 @@ fn recipe(command: &str) -> Recipe {
 }
 
 fn open(instance: &Instance) -> Guest {
-    let options = GuestOptions {
-        memory: RamOf::Path(instance.ram()),
-        ram_size: None,
-        layout: None,
-        system_map: None,
-        layouts: None,
-        access: Access::Write,
-        cache: Cache::none(),
-    };
+    let options = GuestOptions::unknown(RamOf::Path(instance.ram()), Access::Write);
     Guest::open(&options).unwrap()
 }
 
@@ -73,16 +64,20 @@ fn at_the_gate(command: &str) -> (Instance, Guest, Task) {
 fn any_number_of_machines_go_on_from_the_gate() {
     let (instance, guest, task) = at_the_gate("/hpccg 10 10 10");
     let snapshot = Snapshot::take(instance).unwrap();
-    let outputs: Vec<_> = (0..3).map(|_| solved(&snapshot, &guest, &task)).collect();
+    let restored = |private: bool| match private {
+        true => snapshot.restore_privately().unwrap().unwrap(),
+        false => snapshot.restore().unwrap(),
+    };
+    let outputs =
+        [false, true, false, true].map(|private| solved(restored(private), &guest, &task));
     assert!(outputs[0].contains("Number of iterations: 17\n"), "{}", outputs[0]);
     assert!(outputs.iter().all(|output| *output == outputs[0]));
 }
 
-/// What the solver prints in a machine that goes on from `snapshot`.
-fn solved(snapshot: &Snapshot, template: &Guest, task: &Task) -> String {
-    let mut instance = snapshot.restore().unwrap();
+/// What the solver prints in a machine that goes on from there.
+fn solved(mut instance: Instance, template: &Guest, task: &Task) -> String {
     assert_eq!(instance.status().unwrap(), Status::Paused);
-    let guest = template.copied_to(&instance.ram(), Access::Write).unwrap();
+    let guest = template.copied_to(&instance.ram_copy().unwrap(), Access::Write).unwrap();
     instance.go_on().unwrap();
     let block = block(&guest, task);
     assert_eq!(block.read().unwrap().unwrap().state, Some(WrapperState::Gated));

@@ -2,17 +2,17 @@
 //!
 //! A finished trial is one transaction, so whoever is killed loses the trials under way and no more.
 
-use super::expand::{Draw, Kind, Trial};
-use super::golden::value;
-use super::outcome::{Outcome, Verdict};
-use super::plan::{OWN_METRICS, Plan, Source};
-use super::ran::{Ending, LastLook, Made, Overhead, Ran};
-use crate::victim::Output;
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
-use rustix::fs::{FlockOperation, flock, statfs};
+mod file;
+mod reading;
+mod writing;
+
+pub use reading::Stored;
+
+use super::expand::{Draw, Trial};
+use super::plan::Plan;
+use file::{Lock, on_network};
+use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, params};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,22 +23,6 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 const APPLICATION: i64 = 0x766d_6669;
 /// How long another process's transaction is waited for.
 const BUSY: Duration = Duration::from_secs(30);
-/// File systems of networks, by `f_type` of statfs(2), on which a write-ahead log's shared memory
-/// does not work: NFS, SMB and its relatives, Lustre, GPFS, AFS, Ceph, 9P, BeeGFS, FUSE.
-const NETWORK: [u64; 12] = [
-    0x6969,
-    0x517b,
-    0xff53_4d42,
-    0xfe53_4d42,
-    0x0bd0_0bd0,
-    0x4750_4653,
-    0x5346_414f,
-    0x6b41_4653,
-    0x00c3_6400,
-    0x0102_1997,
-    0x1983_0326,
-    0x6573_5546,
-];
 
 /// A store that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +102,8 @@ pub const SAME: [&str; 7] =
     ["kernel", "program", "qemu", "qemu_version", "accelerator", "guest_cpu", GOLDEN];
 /// What the golden runs have printed.
 pub const GOLDEN: &str = "golden_output";
+/// What stands there where that is another one each time.
+pub const NOT_REPEATABLE: &str = "another one each time";
 /// The name of the plan's digest among the facts.
 pub const DIGEST: &str = "plan_digest";
 /// The plan itself, and where it was read from.
@@ -134,26 +120,13 @@ pub struct Store {
     path: PathBuf,
     connection: Connection,
     /// Held as long as trials are run.
-    _lock: Option<File>,
-}
-
-/// A run in a store.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Which.
-    pub trial: Trial,
-    /// What it came to, if it is finished.
-    pub verdict: Option<Verdict>,
-    /// Which start of the guest it was made from.
-    pub boot: Option<u64>,
-    /// What was seen of it.
-    pub ran: Option<Ran>,
+    _lock: Option<Lock>,
 }
 
 impl Store {
     /// The store at `path`, to be run: made where there is none. Nobody else may run it meanwhile.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
+        let lock = Lock::of(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut store = Self::connect(path, flags, Some(lock))?;
         store.journal()?;
@@ -178,7 +151,7 @@ impl Store {
         }
     }
 
-    fn connect(path: &Path, flags: OpenFlags, lock: Option<File>) -> Result<Self, StoreError> {
+    fn connect(path: &Path, flags: OpenFlags, lock: Option<Lock>) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
@@ -319,261 +292,6 @@ impl Store {
         Ok(())
     }
 
-    /// Every run, in the order in which they are to be made; with `Ran` of the finished ones of the
-    /// `kinds`.
-    pub fn trials(&self, kinds: &[Kind]) -> Result<Vec<Stored>, StoreError> {
-        let mut draws: BTreeMap<u64, Vec<Draw>> = BTreeMap::new();
-        let sql = "SELECT trial, number, target, fault, at FROM injections ORDER BY trial, number";
-        let draw = |row: &Row| {
-            let [trial, number, target, fault] = [0, 1, 2, 3].map(|index| row.get::<_, i64>(index));
-            let draw = Draw {
-                number: number? as u64,
-                target: target? as usize,
-                fault: fault? as usize,
-                at: row.get(4)?,
-            };
-            Ok((trial? as u64, draw))
-        };
-        for (trial, draw) in self.all(sql, [], draw)? {
-            draws.entry(trial).or_default().push(draw);
-        }
-        let sql = "SELECT number, kind, seed, boot, outcome, why, tolerated FROM trials ORDER BY \
-                   kind = 'golden' DESC, kind = 'null' DESC, number";
-        let rows = self.all(sql, [], |row| {
-            let [number, seed] = [0, 2].map(|index| row.get::<_, i64>(index));
-            let kind: String = row.get(1)?;
-            let judged: (Option<String>, Option<String>, Option<bool>) =
-                (row.get(4)?, row.get(5)?, row.get(6)?);
-            let boot = row.get::<_, Option<i64>>(3)?.map(|boot| boot as u64);
-            Ok((number? as u64, seed? as u64, kind, boot, judged))
-        })?;
-        let mut all = Vec::new();
-        for (number, seed, kind, boot, judged) in rows {
-            let kind = named(&kind).ok_or_else(|| self.damaged(format!("kind '{kind}'")))?;
-            let injections = draws.remove(&number).unwrap_or_default();
-            let verdict = self.verdict(judged)?;
-            let wanted = verdict.is_some() && kinds.contains(&kind);
-            let ran = if wanted { Some(self.ran(number)?) } else { None };
-            all.push(Stored {
-                trial: Trial { number, kind, seed, injections },
-                verdict,
-                boot,
-                ran,
-            });
-        }
-        Ok(all)
-    }
-
-    fn verdict(
-        &self,
-        (outcome, why, tolerated): (Option<String>, Option<String>, Option<bool>),
-    ) -> Result<Option<Verdict>, StoreError> {
-        let Some(outcome) = outcome else { return Ok(None) };
-        let known = Outcome::named(&outcome);
-        let outcome = known.ok_or_else(|| self.damaged(format!("outcome '{outcome}'")))?;
-        let (why, tolerated) = (why.unwrap_or_default(), tolerated.unwrap_or(false));
-        Ok(Some(Verdict { outcome, why, tolerated }))
-    }
-
-    /// What was seen of the finished run `number`, as far as judging needs it: the receipts of its
-    /// injections are had from [`Store::receipts`].
-    fn ran(&self, number: u64) -> Result<Ran, StoreError> {
-        let plan = self.plan()?;
-        let metrics = self.metrics(number)?;
-        let variables = plan.metrics.iter().map(|metric| match metric.source {
-            Source::Variable(_) => metrics.get(&metric.name).copied(),
-            Source::Output(_) => None,
-        });
-        let variables = variables.collect();
-        let sql = "SELECT exit_status, signal, time_ns, cpu_time_ns, host_cpu_time_ns, iterations, \
-                   stdout, stderr, why, restore_ns, prepare_ns, read_ns FROM trials WHERE number = ?1";
-        let row = self.connection.query_row(sql, [number as i64], |row| {
-            let ns = |index| {
-                row.get::<_, Option<i64>>(index)
-                    .map(|ns| Duration::from_nanos(ns.unwrap_or(0) as u64))
-            };
-            let status: Option<u8> = row.get(0)?;
-            let signal: Option<u8> = row.get(1)?;
-            let ending = match (status, signal) {
-                (Some(status), _) => Ending::Exited(status),
-                (None, Some(signal)) => Ending::Signal(signal),
-                (None, None) => {
-                    Ending::GuestCrash(row.get::<_, Option<String>>(8)?.unwrap_or_default())
-                }
-            };
-            let outputs: (Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?);
-            let overhead = Overhead { restore: ns(9)?, prepare: ns(10)?, read: ns(11)? };
-            let ran = Ran {
-                ending,
-                stdout: Output::default(),
-                stderr: Output::default(),
-                time: ns(2)?,
-                cpu_time: ns(3)?,
-                host_cpu_time: ns(4)?,
-                iterations: row.get(5)?,
-                variables,
-                injections: Vec::new(),
-                overhead,
-            };
-            Ok((ran, outputs))
-        });
-        let (ran, (stdout, stderr)) = row.map_err(|source| self.failed(source))?;
-        let (stdout, stderr) = (self.output(stdout)?, self.output(stderr)?);
-        Ok(Ran { stdout, stderr, ..ran })
-    }
-
-    /// The metrics of the finished run `number` that are numbers.
-    pub fn metrics(&self, number: u64) -> Result<BTreeMap<String, f64>, StoreError> {
-        let sql = "SELECT name, text FROM metrics WHERE trial = ?1";
-        let pair = |row: &Row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?));
-        let all = self.all(sql, [number as i64], pair)?.into_iter();
-        Ok(all.filter_map(|(name, text)| Some((name, text?.parse().ok()?))).collect())
-    }
-
-    fn output(&self, id: Option<i64>) -> Result<Output, StoreError> {
-        let Some(id) = id else { return Ok(Output::default()) };
-        let sql = "SELECT bytes, total, hash FROM outputs WHERE id = ?1";
-        let output = self.connection.query_row(sql, [id], |row| {
-            let hash: String = row.get(2)?;
-            let hash = u64::from_str_radix(&hash, 16).unwrap_or_default();
-            Ok(Output { tail: row.get(0)?, total: row.get::<_, i64>(1)? as u64, hash })
-        });
-        output.map_err(|source| self.failed(source))
-    }
-
-    /// Writes down what came of a run, all of it or nothing.
-    pub fn finish(
-        &mut self,
-        plan: &Plan,
-        trial: &Trial,
-        boot: u64,
-        (ran, verdict): (&Ran, &Verdict),
-    ) -> Result<(), StoreError> {
-        self.step(|step| {
-            let stdout = add_output(step, &ran.stdout)?;
-            let stderr = add_output(step, &ran.stderr)?;
-            let number = trial.number as i64;
-            let (status, signal) = match ran.ending {
-                Ending::Exited(status) => (Some(status), None),
-                Ending::Signal(signal) => (None, Some(signal)),
-                _ => (None, None),
-            };
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            step.execute(
-                "UPDATE trials SET boot = ?2, outcome = ?3, why = ?4, tolerated = ?5, \
-                 exit_status = ?6, signal = ?7, landed = ?8, time_ns = ?9, cpu_time_ns = ?10, \
-                 host_cpu_time_ns = ?11, iterations = ?12, stdout = ?13, stderr = ?14, \
-                 restore_ns = ?15, prepare_ns = ?16, read_ns = ?17, host = ?18, finished = ?19 \
-                 WHERE number = ?1",
-                params![
-                    number,
-                    boot as i64,
-                    verdict.outcome.name(),
-                    verdict.why,
-                    verdict.tolerated,
-                    status,
-                    signal,
-                    ran.landed() as i64,
-                    ns(ran.time),
-                    ns(ran.cpu_time),
-                    ns(ran.host_cpu_time),
-                    ran.iterations,
-                    stdout,
-                    stderr,
-                    ns(ran.overhead.restore),
-                    ns(ran.overhead.prepare),
-                    ns(ran.overhead.read),
-                    host,
-                    jiff::Timestamp::now().to_string(),
-                ],
-            )?;
-            for made in &ran.injections {
-                add_made(step, plan, trial, made)?;
-            }
-            add_metrics(step, plan, number, ran)
-        })
-    }
-
-    /// Writes down that a run came to nothing.
-    pub fn failure(&mut self, number: u64, why: &str) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::now().to_string();
-        let sql = "INSERT INTO failures VALUES (?1, ?2, ?3)";
-        self.step(|step| step.execute(sql, params![number as i64, now, why]).map(|_| ()))
-    }
-
-    /// How many came to nothing.
-    pub fn failures(&self) -> Result<u64, StoreError> {
-        let count = "SELECT count(*) FROM failures";
-        let count = self.connection.query_row(count, [], |row| row.get::<_, i64>(0));
-        Ok(count.map_err(|source| self.failed(source))? as u64)
-    }
-
-    /// How many runs of each kind came to each outcome; none: not finished.
-    pub fn counts(&self) -> Result<Vec<(Kind, Option<Outcome>, u64)>, StoreError> {
-        let sql = "SELECT kind, outcome, count(*) FROM trials GROUP BY kind, outcome";
-        let counts = self.all(sql, [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, i64>(2)?))
-        })?;
-        let known = |(kind, outcome, count): (String, Option<String>, i64)| {
-            let outcome = outcome.map(|name| Outcome::named(&name).ok_or(name)).transpose();
-            match (named(&kind), outcome) {
-                (Some(kind), Ok(outcome)) => Ok((kind, outcome, count as u64)),
-                _ => Err(self.damaged(format!("trials of the kind '{kind}'"))),
-            }
-        };
-        counts.into_iter().map(known).collect()
-    }
-
-    /// Everything that is known of a trial: column by column, as JSON.
-    pub fn story(&self, number: u64) -> Result<serde_json::Value, StoreError> {
-        let of_trial = "SELECT t.*, o.bytes AS stdout_text, o.total AS stdout_bytes, e.bytes AS \
-                        stderr_text, e.total AS stderr_bytes FROM trials t LEFT JOIN outputs o ON \
-                        t.stdout = o.id LEFT JOIN outputs e ON t.stderr = e.id WHERE t.number = ?1";
-        let mut rows = self.json(of_trial, number)?;
-        let missing = || StoreError::NoTrial { path: self.path.clone(), number };
-        let mut story = rows.pop().ok_or_else(missing)?;
-        for (name, sql) in [
-            ("injections", "SELECT * FROM injections WHERE trial = ?1 ORDER BY number"),
-            ("metrics", "SELECT * FROM metrics WHERE trial = ?1"),
-            ("failures", "SELECT * FROM failures WHERE trial = ?1"),
-        ] {
-            let rows = self.json(sql, number)?.into_iter().map(serde_json::Value::Object);
-            story.insert(name.to_owned(), rows.collect());
-        }
-        Ok(story.into())
-    }
-
-    fn json(
-        &self,
-        sql: &str,
-        number: u64,
-    ) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, StoreError> {
-        self.all(sql, [number as i64], |row| {
-            let names = row.as_ref().column_names();
-            let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
-            names
-                .into_iter()
-                .enumerate()
-                .map(|(index, name)| {
-                    let value = row.get::<_, Sql>(index)?;
-                    let value = json(&name, value);
-                    Ok((name, value))
-                })
-                .collect()
-        })
-    }
-
-    /// Takes over what `other` has finished and this has not.
-    pub fn take_over(&mut self, other: &Self) -> Result<u64, StoreError> {
-        let attached = other.path.to_string_lossy().into_owned();
-        let failed = |source| StoreError::Sqlite { path: self.path.clone(), source };
-        self.connection.execute("ATTACH ?1 AS other", [attached]).map_err(failed)?;
-        let taken = self.step(merge);
-        let detached = self.connection.execute("DETACH other", []);
-        detached.map_err(|source| self.failed(source))?;
-        taken
-    }
-
     fn step<T>(
         &mut self,
         work: impl FnOnce(&Transaction) -> rusqlite::Result<T>,
@@ -601,39 +319,6 @@ impl Store {
     }
 }
 
-/// Makes sure that nobody else runs the campaign of the store at `path`.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let failed = |source| StoreError::File { path: path.to_owned(), source };
-    let file = File::create(&name).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse(path.to_owned())),
-        // Not every network's file system can.
-        Err(error) => {
-            log::debug!("{}: cannot be locked: {error}", path.display());
-            Ok(file)
-        }
-    }
-}
-
-/// Whether the file at `path` is, or will be, on a file system of a network.
-fn on_network(path: &Path) -> bool {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let found = statfs(path).or_else(|_| statfs(folder.unwrap_or(Path::new("."))));
-    // The kernel has it as a number of 32 bits.
-    found.is_ok_and(|found| NETWORK.contains(&(found.f_type as u64 & 0xffff_ffff)))
-}
-
-fn named(kind: &str) -> Option<Kind> {
-    [Kind::Golden, Kind::Null, Kind::Injected].into_iter().find(|own| own.name() == kind)
-}
-
-fn ns(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
-}
-
 fn add_trial(step: &Transaction, trial: &Trial) -> rusqlite::Result<()> {
     let number = trial.number as i64;
     let mut add =
@@ -649,107 +334,13 @@ fn add_trial(step: &Transaction, trial: &Trial) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn add_output(step: &Transaction, output: &Output) -> rusqlite::Result<i64> {
-    let (hash, total) = (format!("{:016x}", output.hash), output.total as i64);
-    let known = "SELECT id FROM outputs WHERE hash = ?1 AND total = ?2";
-    let known = step.query_row(known, params![hash, total], |row| row.get(0)).optional()?;
-    if let Some(id) = known {
-        return Ok(id);
-    }
-    let add = "INSERT INTO outputs (hash, total, bytes) VALUES (?1, ?2, ?3)";
-    step.execute(add, params![hash, total, output.tail])?;
-    Ok(step.last_insert_rowid())
-}
-
-fn add_made(step: &Transaction, plan: &Plan, trial: &Trial, made: &Made) -> rusqlite::Result<()> {
-    let drawn = trial.injections.iter().find(|draw| draw.number == made.number).copied();
-    let draw = drawn.unwrap_or_else(|| Draw::of(plan, trial.seed, made.number));
-    let receipt = made.receipt.as_ref().map(serde_json::to_string).transpose();
-    let by = match &made.fate {
-        Some(LastLook::Overwritten { by }) => Some(by.to_string()),
-        Some(LastLook::Unknown { why }) => Some(why.clone()),
-        _ => None,
-    };
-    step.execute(
-        "INSERT OR REPLACE INTO injections VALUES \
-         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        params![
-            trial.number as i64,
-            made.number as i64,
-            draw.target as i64,
-            draw.fault as i64,
-            draw.at,
-            made.receipt.is_some(),
-            made.why,
-            receipt.unwrap_or_default(),
-            made.at.map(ns),
-            made.cpu_time.map(ns),
-            made.iteration,
-            made.fate.as_ref().map(LastLook::name),
-            by,
-        ],
-    )?;
-    Ok(())
-}
-
-fn add_metrics(step: &Transaction, plan: &Plan, number: i64, ran: &Ran) -> rusqlite::Result<()> {
-    let mut add = step.prepare_cached("INSERT OR REPLACE INTO metrics VALUES (?1, ?2, ?3, ?4)")?;
-    let [iterations, cpu_time] = OWN_METRICS;
-    let own = [
-        (iterations, ran.iterations.filter(|_| plan.program.counter.is_some())),
-        (cpu_time, Some(ran.cpu_time.as_secs_f64())),
-    ];
-    let named = plan.metrics.iter().enumerate();
-    let named = named.map(|(index, metric)| (metric.name.as_str(), value(plan, ran, index)));
-    for (name, value) in own.into_iter().chain(named) {
-        let text = value.map(|value| format!("{value:e}"));
-        add.execute(params![number, name, value, text])?;
-    }
-    Ok(())
-}
-
-/// Copies what the attached store `other` has finished and this one has not; how many runs.
-fn merge(step: &Transaction) -> rusqlite::Result<u64> {
-    step.execute_batch(
-        "CREATE TEMP TABLE taken AS SELECT number FROM other.trials o WHERE outcome IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM main.trials t WHERE t.number = o.number AND t.outcome IS NOT NULL);
-         INSERT OR IGNORE INTO main.outputs (hash, total, bytes) SELECT hash, total, bytes FROM other.outputs;
-         DELETE FROM main.injections WHERE trial IN (SELECT number FROM taken);
-         DELETE FROM main.metrics WHERE trial IN (SELECT number FROM taken);
-         DELETE FROM main.trials WHERE number IN (SELECT number FROM taken);
-         INSERT INTO main.trials SELECT * FROM other.trials WHERE number IN (SELECT number FROM taken);
-         UPDATE main.trials SET \
-           stdout = (SELECT m.id FROM main.outputs m JOIN other.outputs o USING (hash, total) WHERE o.id = stdout), \
-           stderr = (SELECT m.id FROM main.outputs m JOIN other.outputs o USING (hash, total) WHERE o.id = stderr) \
-           WHERE number IN (SELECT number FROM taken);
-         INSERT INTO main.injections SELECT * FROM other.injections WHERE trial IN (SELECT number FROM taken);
-         INSERT INTO main.metrics SELECT * FROM other.metrics WHERE trial IN (SELECT number FROM taken);
-         INSERT INTO main.failures SELECT * FROM other.failures f WHERE NOT EXISTS \
-           (SELECT 1 FROM main.failures m WHERE (m.trial, m.time, m.why) = (f.trial, f.time, f.why));",
-    )?;
-    let taken = step.query_row("SELECT count(*) FROM taken", [], |row| row.get::<_, i64>(0))?;
-    step.execute_batch("DROP TABLE taken")?;
-    Ok(taken as u64)
-}
-
-/// A column as JSON: texts that hold JSON, as receipts do, are taken for that.
-fn json(name: &str, value: Sql) -> serde_json::Value {
-    match value {
-        Sql::Null => serde_json::Value::Null,
-        Sql::Integer(number) => number.into(),
-        Sql::Real(number) => number.into(),
-        Sql::Text(text) if name == "receipt" => {
-            serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
-        }
-        Sql::Text(text) => text.into(),
-        Sql::Blob(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{ended, facts, made, missed, output, plan, ran, trial, verdict};
     use super::*;
+    use crate::campaign::expand::Kind;
+    use crate::campaign::outcome::{Outcome, Verdict};
+    use crate::campaign::ran::{Ending, Ran};
+    use crate::campaign::samples::{ended, facts, made, missed, output, plan, ran, trial, verdict};
     use tempfile::TempDir;
 
     fn folder() -> TempDir {
@@ -798,7 +389,6 @@ mod tests {
         let mut all = store.trials(&[]).unwrap();
         assert_eq!(all.pop().unwrap().trial, three()[2]);
         assert_eq!(store.plan().unwrap().text, plan("").text);
-        assert_eq!(store.counts().unwrap().len(), 3);
     }
 
     #[test]
@@ -951,19 +541,12 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_of_networks_are_known() {
-        // As statfs(2) has them: NFS, SMB2, Lustre, FUSE; and those of a machine's own disks and RAM.
-        let network = [0x6969, 0xfe53_4d42, 0x0bd0_0bd0, 0x6573_5546];
-        assert!(network.iter().all(|kind| NETWORK.contains(kind)));
-        let own = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630];
-        assert!(!own.iter().any(|kind| NETWORK.contains(kind)));
+    fn the_journal_fits_the_file_system() {
         let folder = folder();
         let path = folder.path().join("a.db");
-        let mode = |store: &Store| {
-            let mode = store.connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
-            mode.unwrap()
-        };
-        let journal: String = mode(&begun(&path));
-        assert_eq!(journal, if on_network(&path) { "truncate" } else { "wal" });
+        let store = begun(&path);
+        let mode = store.connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+        let mode: String = mode.unwrap();
+        assert_eq!(mode, if on_network(&path) { "truncate" } else { "wal" });
     }
 }
