@@ -247,6 +247,7 @@ fn report_has_its_form(report: &Value) {
         assert_eq!(keys(&report["metrics"][name]["injected"]), statistics);
     }
     assert_eq!(report["metrics"]["iterations"]["golden"]["mean"], 25.0);
+    assert_eq!(keys(&report["fates"]), ["latent", "overwritten"]);
 }
 
 fn is_shown_and_made_again(study: &Study, trial: &Value) {
