@@ -68,7 +68,7 @@ mod tests {
         // 3 trials, and 10 golden runs of each part.
         assert_eq!(merge(&out, &all).unwrap(), 23);
         assert_eq!(merge(&out, &all).unwrap(), 0);
-        assert_eq!(merge(&out, &[out.clone()]).unwrap(), 0);
+        assert_eq!(merge(&out, std::slice::from_ref(&out)).unwrap(), 0);
         assert_eq!(finished(&out), 23);
         assert_eq!(merge(&out, &[]).unwrap(), 0);
         // Into a store that is a part itself, nothing is put: it goes on as that part.
