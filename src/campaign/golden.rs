@@ -25,6 +25,9 @@ pub enum GoldenError {
     /// A metric is missing.
     #[error("golden run: the metric '{0}' is not a finite number; check its regex or variable")]
     NoMetric(String),
+    /// There is none.
+    #[error("no golden run is finished yet: 'vmfi campaign run' makes them first")]
+    None,
     /// A new start of the guest shows something else.
     #[error(
         "the program's output, or how it ends, is not what it was when this campaign began: take a new store"
@@ -79,12 +82,12 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// What `runs` show, of which there is one at least.
+    /// What `runs` show.
     pub fn of(plan: &Plan, runs: &[Ran]) -> Result<Self, GoldenError> {
         let statuses = runs.iter().map(status).collect::<Result<Vec<_>, _>>()?;
         let (first, status) = match (runs.first(), statuses.first()) {
             (Some(first), Some(status)) => (first, *status),
-            _ => return Err(GoldenError::Changed),
+            _ => return Err(GoldenError::None),
         };
         let same = |run: &Ran| same_output(plan, &run.stdout, &first.stdout);
         let repeatable = runs.iter().all(same) && statuses.iter().all(|own| *own == status);
@@ -203,7 +206,7 @@ mod tests {
         assert!(golden.repeatable && golden.stdout == output("x 4"));
         assert_eq!((golden.time, golden.iterations), (Duration::from_millis(30), Some(7.0)));
         assert_eq!(golden.bands, [Band { low: 4.0, high: 4.0 }]);
-        assert!(of("", &[]).is_err());
+        assert!(of("", &[]).unwrap_err().starts_with("no golden run"));
     }
 
     #[test]
