@@ -137,7 +137,7 @@ impl LabGuest {
     pub fn start(setup: &Setup, files: &Initramfs) -> Result<Self, LabError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join(QEMU).is_file()) {
-            return Err(LabError::NoQemu);
+            return Err(LabError::NoQemu(QEMU.to_owned()));
         }
         let accel = setup.accel.map_or_else(|| Accel::choose(&setup.kernel), Ok)?;
         let folder = folder(setup.ram_mib)?;

@@ -189,6 +189,9 @@ impl Starting {
         shares: bool,
         further: &[&str],
     ) -> Result<Self, LabError> {
+        if !recipe.program_path().is_file() {
+            return Err(LabError::NoQemu(recipe.program().to_owned()));
+        }
         let (socket, other) = UnixStream::pair().map_err(host("cannot make a socket"))?;
         let complaints = unnamed("complaints", b"")?;
         let printed = complaints.try_clone().map_err(host("cannot keep what QEMU says"))?;

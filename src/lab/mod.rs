@@ -81,8 +81,8 @@ pub enum LabError {
     #[error("cannot read /bin/busybox, which runs a guest; install Debian's busybox-static")]
     NoBusybox,
     /// There is no QEMU.
-    #[error("qemu-system-x86_64 is not in PATH; install Debian's qemu-system-x86")]
-    NoQemu,
+    #[error("{0} is not there, nor in PATH; install Debian's qemu-system-x86")]
+    NoQemu(String),
     /// QEMU has ended.
     #[error("QEMU ended: {0}")]
     Ended(String),

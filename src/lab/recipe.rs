@@ -86,9 +86,14 @@ impl Recipe {
         self.initramfs.is_some()
     }
 
-    /// QEMU's program, as it is found in PATH.
+    /// QEMU's program, as it is named.
+    pub fn program(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The same, as it is found in PATH.
     pub fn program_path(&self) -> PathBuf {
-        let program = Path::new(self.words.first().map_or("", String::as_str));
+        let program = Path::new(self.program());
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut all = std::env::split_paths(&path).map(|folder| folder.join(program));
         let named = program.components().count() == 1;

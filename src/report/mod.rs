@@ -30,7 +30,9 @@ pub struct Report {
     pub outcomes: BTreeMap<&'static str, Share>,
     /// Of the masked, those whose output differs and is tolerated.
     pub tolerated: u64,
-    /// The same of the null trials.
+    /// What had become of the faults when they were last looked at, and of how many.
+    pub fates: BTreeMap<String, u64>,
+    /// Outcomes of the null trials.
     pub null: BTreeMap<&'static str, Share>,
     /// What there is to warn of.
     pub warnings: Vec<String>,
@@ -69,6 +71,7 @@ impl Report {
             sampled_from: summary::sampled_from(&plan),
             outcomes: shares(injected.iter().map(|verdict| verdict.outcome)),
             tolerated: injected.iter().filter(|verdict| verdict.tolerated).count() as u64,
+            fates: store.fates()?,
             null: shares(null.iter().map(|verdict| verdict.outcome)),
             warnings: Vec::new(),
             failures: store.failures()?,
@@ -157,6 +160,10 @@ impl fmt::Display for Report {
         }
         if self.tolerated > 0 {
             writeln!(f, "of the masked, {} differ and are tolerated", self.tolerated)?;
+        }
+        if !self.fates.is_empty() {
+            let fates = self.fates.iter().map(|(fate, count)| format!("{fate} {count}"));
+            writeln!(f, "faults at the end: {}", fates.collect::<Vec<_>>().join(", "))?;
         }
         for (name, metric) in &self.metrics {
             for (what, own) in [("golden", metric.golden), ("injected", metric.injected)] {

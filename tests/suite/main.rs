@@ -2,6 +2,7 @@
 
 mod bad_ram;
 mod cache;
+mod campaign;
 mod command_line;
 mod common;
 mod device;

@@ -158,6 +158,14 @@ impl Store {
         Ok(count.map_err(|source| self.failed(source))? as u64)
     }
 
+    /// What had become of the faults of finished trials at the end, and of how many.
+    pub fn fates(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let sql = "SELECT fate, count(*) FROM injections JOIN trials t ON trial = t.number \
+                   WHERE t.kind = 'injected' AND fate IS NOT NULL GROUP BY fate";
+        let count = |row: &Row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64));
+        Ok(self.all(sql, [], count)?.into_iter().collect())
+    }
+
     /// Everything that is known of a trial: column by column, as JSON.
     pub fn story(&self, number: u64) -> Result<Json, StoreError> {
         let mut rows = self.json(STORY, number)?;
