@@ -331,7 +331,7 @@ impl<'c> Campaign<'c> {
                 Err(Failed::Judge(error)) => return Err(error.into()),
                 Err(Failed::Golden(error)) => return Err(error.into()),
                 Err(Failed::Attempt(error)) if error.is_of_plan() => {
-                    return Err(Box::new(error).into());
+                    return Err(error.into());
                 }
                 Err(Failed::Attempt(error)) => {
                     let why = error.to_string();
@@ -367,7 +367,7 @@ struct Work<'w> {
 
 /// Why a run came to nothing.
 enum Failed {
-    Attempt(AttemptError),
+    Attempt(Box<AttemptError>),
     Judge(JudgeError),
     Golden(GoldenError),
 }
@@ -389,7 +389,7 @@ impl Work<'_> {
 
     fn one(&self, trial: &Trial) -> Result<(Ran, Verdict), Failed> {
         let ran = attempt(self.base, self.plan, self.program, trial, self.golden);
-        let ran = ran.map_err(Failed::Attempt)?;
+        let ran = ran.map_err(|error| Failed::Attempt(Box::new(error)))?;
         let verdict = match self.golden {
             Some(golden) => judge(self.plan, golden, trial.kind, &ran).map_err(Failed::Judge)?,
             None => {

@@ -12,7 +12,7 @@ pub fn page(vmfi: &Command, kmem: &Command) -> String {
     let (topics, commands): (Vec<_>, Vec<_>) =
         shown.partition(|command| Topic::has_subcommand(command.get_name()));
     let name = |command: &Command| format!("vmfi {}", command.get_name());
-    let sections: String = commands.iter().map(|own| section(&name(own), own)).collect();
+    let sections: String = commands.iter().map(|own| sections(&name(own), own)).collect();
     let topics: String = topics.iter().map(|topic| line(topic)).collect();
     [
         "# Reference: every command and its options\n",
@@ -31,6 +31,13 @@ fn line(topic: &Command) -> String {
     let (name, about) = (topic.get_name(), topic.get_about().cloned().unwrap_or_default());
     let page = topics::page(name);
     format!("- [{page}.md]({page}.md), `vmfi help {name}`:\n  {about}\n")
+}
+
+/// The section of `command`, and those of the commands below it.
+fn sections(name: &str, command: &Command) -> String {
+    let below =
+        command.get_subcommands().map(|own| sections(&format!("{name} {}", own.get_name()), own));
+    [section(name, command)].into_iter().chain(below).collect()
 }
 
 fn section(name: &str, command: &Command) -> String {

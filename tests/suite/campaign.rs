@@ -486,7 +486,7 @@ fn own(options: &str) -> Study {
     let study = Study::empty();
     let mut files = files();
     files.copy(&built("fixtures/outcomes"), "/outcomes").unwrap();
-    files.script(&format!("/wrapper {options} /outcomes 10000 25 >/dev/null 2>&1 &"));
+    files.script(format!("/wrapper {options} /outcomes 10000 25 >/dev/null 2>&1 &"));
     fs::write(study.path("initramfs"), files.build().unwrap()).unwrap();
     let qemu = "qemu-system-x86_64 -nodefaults -no-user-config -display none -accel tcg \
                 -cpu max,la57=off -machine q35,memory-backend=ram -m 128M \

@@ -14,7 +14,7 @@ fn recipe(command: &str) -> Recipe {
     let mut files = Initramfs::with_busybox().unwrap();
     files.copy(&built("guest/wrapper"), "/wrapper").unwrap();
     files.copy(&built("fixtures/hpccg"), "/hpccg").unwrap();
-    files.script(&format!("/wrapper --gate --hold-exit --no-aslr {command} >/dev/null 2>&1 &"));
+    files.script(format!("/wrapper --gate --hold-exit --no-aslr {command} >/dev/null 2>&1 &"));
     let kernel = KernelImage::open(&kernels()[0]).unwrap();
     let accel = Accel::choose(&kernel.path).unwrap();
     let machine = Machine { kernel, ram_mib: 512, cpus: 1, accel: Some(accel) };
