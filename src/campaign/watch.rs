@@ -226,7 +226,7 @@ impl<'w> Watch<'w> {
             return Some(Hang::Blocked);
         }
         let late = wall > limit.saturating_mul(BUSY_HOST);
-        (had_its_time || late || self.golden.is_none()).then_some(Hang::Spinning)
+        (had_its_time || late).then_some(Hang::Spinning)
     }
 
     /// Whether CPU time that was `used` is more than the plan gives it.

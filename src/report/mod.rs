@@ -88,9 +88,11 @@ impl Report {
 
     fn warn(&self, null: u64) -> Vec<String> {
         let mut warnings = Vec::new();
-        let masked = self.null.get(Outcome::Masked.name()).map_or(0, |share| share.count);
-        if masked < null {
-            let bad = null - masked;
+        // Into one that came to no moment nothing would have gone: it tells nothing of the noise.
+        let count = |outcome: Outcome| self.null.get(outcome.name()).map_or(0, |own| own.count);
+        let fine = count(Outcome::Masked) + count(Outcome::NotInjected);
+        if fine < null {
+            let bad = null - fine;
             warnings.push(format!(
                 "{bad} of {null} null trials, into which no fault went, are not masked: outcomes of trials may be noise"
             ));
