@@ -12,5 +12,8 @@ fn main() {
     // Sections close together: a page's worth of padding each would be most of the file.
     println!("cargo::rustc-link-arg=-Wl,-z,noseparate-code,-z,max-page-size=4096,-z,norelro");
     println!("cargo::rustc-link-arg=-Wl,--build-id=sha1,--no-eh-frame-hdr");
+    // Tables for unwinding, which nobody does: a panic ends it.
+    println!("cargo::rerun-if-changed={folder}/discarded.ld");
+    println!("cargo::rustc-link-arg=-Wl,-T,{folder}/discarded.ld");
     println!("cargo::rustc-link-arg=-Wl,--retain-symbols-file={retained}");
 }
