@@ -39,6 +39,9 @@ MATRIX_KERNELS := $(patsubst %,target/kernels/%/vmlinuz,bullseye bookworm bookwo
 CFLAGS := -O2 -g -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror
 CXXFLAGS := -O2 -g -std=gnu++17 -Wall -Wextra -Werror
 
+# Tests that nothing else may run beside.
+ALONE := a_loaded_host_makes_no_hangs the_asked_iteration_is_hit
+
 .PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix test-slurm table1-small \
 	bench lint setup fixtures clean
 
@@ -171,6 +174,8 @@ demo-stop:
 
 test: setup lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
 	cargo test --release --locked
+	@# Those that load the host, or need it to themselves.
+	cargo test --release --locked --test suite -- --ignored --test-threads 1 $(ALONE)
 
 test-full-size: target/fixtures/hpccg
 	target/fixtures/hpccg 100 200 100 | tee target/full-size.txt

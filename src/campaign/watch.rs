@@ -23,6 +23,10 @@ const LONGEST_GOLDEN: Duration = Duration::from_secs(3600);
 const LETTING_GO: Duration = Duration::from_secs(30);
 /// CPU time is counted in ticks: less than this is no sign of anything.
 const LEAST_CPU: Duration = Duration::from_millis(500);
+/// By how much one look changes what is taken for the share of the time in which something is so, and
+/// what is seldom.
+const LATEST: f64 = 0.05;
+const SELDOM: f64 = 0.2;
 /// A program that computes on a busy host is given this many times the limit by the clock.
 const BUSY_HOST: u32 = 10;
 
@@ -55,6 +59,8 @@ pub struct Watch<'w> {
     started: Cell<Instant>,
     host_cpu_before: Cell<Duration>,
     looked_around: Cell<Instant>,
+    /// Of the time of late, the shares in which the program computed, and QEMU.
+    activity: Cell<[f64; 2]>,
     over: RefCell<Option<End>>,
 }
 
@@ -79,6 +85,7 @@ impl<'w> Watch<'w> {
             started: Cell::new(now),
             host_cpu_before: Cell::new(Duration::ZERO),
             looked_around: Cell::new(now),
+            activity: Cell::new([1.0; 2]),
             over: RefCell::new(None),
         }
     }
@@ -212,21 +219,35 @@ impl<'w> Watch<'w> {
     /// Whether the program goes on for too long, and what it does.
     fn hangs(&self) -> Option<Hang> {
         // On a busy host a guest's own CPU time goes on while it waits for a CPU: the host's does not.
-        let host = self.host_cpu_time();
-        let had_its_time = self.is_too_much(host, |golden| golden.host_cpu_time);
+        let had_its_time = self.is_too_much(self.host_cpu_time(), |golden| golden.host_cpu_time);
         let used = self.cpu_time().unwrap_or_default();
         if had_its_time && self.is_too_much(used, |golden| golden.cpu_time) {
             return Some(Hang::Spinning);
         }
         let (wall, limit) = (self.started.get().elapsed(), self.wall_limit());
+        let (computes, wants) = self.activity();
         if wall <= limit {
             return None;
         }
-        if !self.computes() {
-            return Some(Hang::Blocked);
-        }
         let late = wall > limit.saturating_mul(BUSY_HOST);
-        (had_its_time || late).then_some(Hang::Spinning)
+        match (computes, wants) {
+            (true, _) => (had_its_time || late).then_some(Hang::Spinning),
+            // What waits for a CPU of the host may not have come to what the program waits for.
+            (false, true) => late.then_some(Hang::Blocked),
+            (false, false) => Some(Hang::Blocked),
+        }
+    }
+
+    /// Whether the program mostly computes of late, and whether QEMU mostly does, or wants to.
+    fn activity(&self) -> (bool, bool) {
+        let now = [self.computes(), self.instance().wants_cpu()];
+        let mut activity = self.activity.get();
+        for (share, now) in activity.iter_mut().zip(now) {
+            *share += (f64::from(u8::from(now)) - *share) * LATEST;
+        }
+        self.activity.set(activity);
+        let [computes, wants] = activity.map(|share| share > SELDOM);
+        (computes, wants)
     }
 
     /// Whether CPU time that was `used` is more than the plan gives it.

@@ -10,9 +10,9 @@ use crate::victim::{Files, Victim, VictimError, VictimMemory};
 use std::time::Duration;
 
 /// How often a victim that is changing is looked at.
-const TRIES: usize = 5;
-/// An exec takes some ms.
-const PAUSE: Duration = Duration::from_millis(10);
+const TRIES: usize = 7;
+/// An exec takes some ms, on a busy host far more: the pauses double.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What tells the victim.
 pub struct Choice {
@@ -117,14 +117,14 @@ impl Choice {
         let mut candidates = self.candidates(guest)?;
         let first = candidates.only().map(|only| only.task.program());
         let mut replaced = false;
-        for _ in 1..TRIES {
+        for pause in (0..).map(|doubled| PAUSE * (1 << doubled)).take(TRIES - 1) {
             match attempt(&candidates) {
                 Err(error) if may_pass(&error) => log::debug!("looking again: {error:#}"),
                 done => return done,
             }
             // Where RAM was moved away, looking again shows the old place.
             guest.ram_still_there()?;
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
             candidates = self.candidates(guest)?;
             replaced |= candidates.only().map(|only| only.task.program()) != first;
         }

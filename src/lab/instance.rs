@@ -133,6 +133,12 @@ impl Instance {
         process.and_then(|process| process.cpu_time()).unwrap_or_default()
     }
 
+    /// Whether it runs on a CPU of the host right now, or waits for one.
+    pub fn wants_cpu(&self) -> bool {
+        let process = HostProcess::open(Path::new("/proc"), self.pid());
+        process.is_ok_and(|process| process.wants_cpu())
+    }
+
     /// QEMU's process id.
     pub fn pid(&self) -> i32 {
         self.process.id().cast_signed()

@@ -25,6 +25,8 @@ const LIMIT: u64 = 256 << 10;
 const KVM_VM: &str = "anon_inode:kvm-vm";
 /// The most descriptors of a process that are looked at.
 const MOST_DESCRIPTORS: usize = 4096;
+/// Threads of a process that are looked at.
+const MOST_THREADS: usize = 1024;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
 /// behind the name.
 const START_FIELD: usize = 19;
@@ -99,6 +101,16 @@ impl HostProcess {
         let times = fields.skip(CPU_TIME_FIELD).take(2).filter_map(|time| time.parse::<u64>().ok());
         let ticks: u64 = times.sum();
         Ok(Duration::from_nanos(ticks * 1_000_000_000 / clock_ticks_per_second().max(1)))
+    }
+
+    /// Whether any of its threads runs on a CPU right now, or waits for one.
+    pub fn wants_cpu(&self) -> bool {
+        let threads = fs::read_dir(self.folder.join("task")).into_iter().flatten().flatten();
+        threads.take(MOST_THREADS).any(|thread| {
+            let stat = read(&thread.path().join("stat")).unwrap_or_default();
+            let stat = String::from_utf8_lossy(&stat);
+            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.starts_with(" R"))
+        })
     }
 
     /// Ends it at once.

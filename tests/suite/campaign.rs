@@ -6,20 +6,12 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vmfi::campaign::Kind;
 use vmfi::campaign::store::{DIGEST, Facts, MARK, Store, Stored};
 
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Who loads the host has it alone; the others share it.
-static HOST: RwLock<()> = RwLock::new(());
-
-fn shared() -> RwLockReadGuard<'static, ()> {
-    HOST.read().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A plan in a folder of its own, and the stores that are made there.
 struct Study {
@@ -213,7 +205,6 @@ fn expected(target: u64, fault: u64) -> (&'static str, &'static str, &'static st
 
 #[test]
 fn every_outcome_and_fate() {
-    let _shared = shared();
     let study = Study::new(OUTCOMES, "outcomes 10000 25");
     let ran = study.finish("a.db", &["--json"]);
     let trials = study.injected("a.db");
@@ -270,7 +261,6 @@ fn is_shown_and_made_again(study: &Study, trial: &Value) {
 
 #[test]
 fn results_within_tolerance_are_masked_and_what_is_no_number_never_is() {
-    let _shared = shared();
     let plan = r"
         trials = 20
         null = 2
@@ -323,7 +313,6 @@ fn results_within_tolerance_are_masked_and_what_is_no_number_never_is() {
 
 #[test]
 fn a_campaign_goes_on_wherever_it_was_ended() {
-    let _shared = shared();
     let plan = r"
         trials = 200
         null = 2
@@ -381,8 +370,8 @@ impl Drop for Load {
 }
 
 #[test]
+#[ignore = "loads the host: 'make test' runs it alone"]
 fn a_loaded_host_makes_no_hangs() {
-    let _alone = HOST.write().unwrap_or_else(PoisonError::into_inner);
     let plan = r"
         trials = 10
         null = 0
@@ -393,7 +382,7 @@ fn a_loaded_host_makes_no_hangs() {
         [[fault]]
         flip-bits = '0'
         [limits]
-        cpu = 2
+        cpu = 3
         wall = '5s'
         ";
     let study = Study::new(plan, "hpccg 24 24 24");
@@ -433,7 +422,6 @@ fn fails(study: &Study, more: &[&str], code: i32, words: &[&str]) {
 
 #[test]
 fn bad_programs_are_found_before_the_first_trial() {
-    let _shared = shared();
     let program = "outcomes 10000 25";
     let other = ONE.replace("'act'", "'no_such_symbol'");
     fails(&Study::new(&other, program), &[], 6, &["no_such_symbol"]);
@@ -451,7 +439,6 @@ fn bad_programs_are_found_before_the_first_trial() {
 
 #[test]
 fn bad_files_are_found_before_a_boot() {
-    let _shared = shared();
     let study = Study::new(ONE, "outcomes 10000 25");
     let fails = |name: &str, part: &str| {
         let ran = study.run(name, &[]);
@@ -501,7 +488,6 @@ fn own(options: &str) -> Study {
 
 #[test]
 fn an_own_qemu() {
-    let _shared = shared();
     let study = own("--gate --hold-exit");
     study.finish("a.db", &[]);
     let trials = study.injected("a.db");
@@ -514,7 +500,6 @@ fn an_own_qemu() {
 
 #[test]
 fn trials_that_start_late_skip_the_way_there() {
-    let _shared = shared();
     let plan = ONE.replace("[[target]]", "start = 'step >= 20'\ncounter = 'step'\n[[target]]");
     let plan = plan.replace("step >= 5", "step >= 22");
     let study = Study::new(&plan, "outcomes 40000 25");
@@ -535,7 +520,6 @@ fn trials_that_start_late_skip_the_way_there() {
 
 #[test]
 fn parts_are_put_together() {
-    let _shared = shared();
     let study = Study::new(ONE, "outcomes 10000 25");
     for (name, shard) in [("1.db", "1/2"), ("2.db", "2/2")] {
         study.finish(name, &["--shard", shard]);
@@ -559,7 +543,6 @@ fn parts_are_put_together() {
 
 #[test]
 fn where_output_is_another_each_time_a_metric_decides() {
-    let _shared = shared();
     let metric = "[[metric]]\nname = 'result'\nregex = 'result (\\S+)'\n";
     let targets = "at = 'act'\n[[target]]\nat = 'again'\n";
     let plan = format!("seed = 3{}{metric}", ONE.replace("at = 'act'\n", targets));

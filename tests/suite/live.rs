@@ -49,7 +49,7 @@ fn wrapper_status_is_read(live: &Live, pid: i64, child: i64) {
     let status = [&status[..], &["--victim", wrapper.to_str().unwrap()]].concat();
     let bytes = live.vmfi(&status).json()["bytes"].as_str().unwrap().to_owned();
     assert_eq!(&bytes[..16], "564d464957524150", "VMFIWRAP");
-    assert_eq!(&bytes[16..32], "0100000002000000", "version 1, running");
+    assert_eq!(&bytes[16..32], "0200000002000000", "version 2, running");
     assert_eq!(bytes[32..40], hex(&(child as u32).to_le_bytes()));
 }
 

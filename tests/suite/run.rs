@@ -247,5 +247,5 @@ fn what_is_missing_on_the_host_is_told() {
     if fs::read_dir("/boot").is_ok_and(|mut boot| boot.next().is_none()) {
         assert!(fails(&[]).contains("no kernel to boot: give --kernel-image"));
     }
-    assert!(fails(&without_qemu).contains("qemu-system-x86_64 is not in PATH"));
+    assert!(fails(&without_qemu).contains("qemu-system-x86_64 is not there, nor in PATH"));
 }
