@@ -120,6 +120,7 @@ impl Making {
             Machine { kernel, ram_mib: machine.ram_mib, cpus: machine.smp, accel: Some(accel) };
         let mut files = packed.files().clone();
         files.init(init(plan, &packed, arguments.unwrap_or_default()));
+        own.has_room_for(&files)?;
         let append = format!("{KERNEL} {}", machine.append);
         let recipe = Recipe::of_machine(&own, accel, &append, &files.build()?, mark)?;
         Ok(Self { recipe, program, kernel: Some(path), accel: Some(accel) })

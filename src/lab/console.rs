@@ -94,7 +94,8 @@ impl Console {
         }
     }
 
-    fn ended(&self) -> LabError {
+    /// What it printed at last, where nothing comes any more.
+    pub fn ended(&self) -> LabError {
         let text = String::from_utf8_lossy(&self.recent);
         let cause = text.lines().find_map(|line| Some(line.split_once(PANIC)?.1.trim()));
         match cause {

@@ -15,10 +15,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// QEMU answers within some ms, but the host may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a machine that says nothing is asked whether it is well.
+const GLANCE: Duration = Duration::from_millis(250);
 /// What the socket is called in errors.
 const SOCKET: &str = "of the guest";
 /// Letters of QEMU's complaint that are shown.
@@ -81,12 +83,23 @@ impl Instance {
 
     /// Waits for a line of its console that starts with `start`.
     pub fn wait_for(&mut self, start: &str, limit: Duration) -> Result<(), LabError> {
-        let console = self.console.as_mut().ok_or_else(|| LabError::Ended("no console".into()))?;
-        let waited = console.wait_for(start, limit, |line| line.starts_with(start));
-        match waited {
-            Err(LabError::Ended(_)) => Err(self.why_ended()),
-            waited => waited.map(|_| ()),
+        let until = Instant::now() + limit;
+        loop {
+            let waited = self.console()?.wait_for(start, GLANCE, |line| line.starts_with(start));
+            match waited {
+                Err(LabError::Ended(_)) => return Err(self.why_ended()),
+                Err(LabError::Silent { .. }) if self.status()? == Status::Down => {
+                    return Err(self.console()?.ended());
+                }
+                Err(LabError::Silent { .. }) if Instant::now() < until => {}
+                Err(LabError::Silent { .. }) => return Err(self.console()?.silent(start, limit)),
+                waited => return waited.map(|_| ()),
+            }
         }
+    }
+
+    fn console(&mut self) -> Result<&mut Console, LabError> {
+        self.console.as_mut().ok_or_else(|| LabError::Ended("it has no console".to_owned()))
     }
 
     /// What its processors do. An error where QEMU has ended.
@@ -228,7 +241,11 @@ impl Starting {
                 let _ = self.process.kill();
                 let _ = self.process.wait();
                 let said = complaint(&mut self.complaints);
-                Err(if said.is_empty() { error.into() } else { LabError::Ended(said) })
+                let why = match error {
+                    VmError::NoAnswer { why, .. } => why,
+                    other => other.to_string(),
+                };
+                Err(LabError::Ended(if said.is_empty() { why } else { said }))
             }
         }
     }

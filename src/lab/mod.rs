@@ -67,7 +67,7 @@ pub enum LabError {
     NotAKernel(PathBuf),
     /// The files do not fit.
     #[error(
-        "{ram_mib} MiB of RAM are too little for a kernel and {files_mib} MiB of files: give --ram {least_mib}M or more"
+        "{ram_mib} MiB of RAM are too little for a kernel and {files_mib} MiB of files: give it {least_mib}M or more"
     )]
     LittleRam {
         /// What there is.

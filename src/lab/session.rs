@@ -63,6 +63,16 @@ impl Machine {
         let sooner = self.cpus == 1 && !self.kernel.is_real_time();
         if sooner { ONE_CPU } else { SEVERAL_CPUS }
     }
+
+    /// An error unless a kernel boots with these files.
+    pub fn has_room_for(&self, files: &Initramfs) -> Result<(), LabError> {
+        let (ram_mib, files_mib) = (self.ram_mib, (files.size() >> 20) + 1);
+        let least_mib = KERNEL_MIB + 2 * files_mib;
+        if ram_mib < least_mib {
+            return Err(LabError::LittleRam { ram_mib, files_mib, least_mib });
+        }
+        Ok(())
+    }
 }
 
 /// What a session tells.
@@ -104,7 +114,7 @@ impl Session {
         let mut files = program.files().clone();
         files.init(init(&token, two_ports, program, arguments));
         let setup = setup(machine, two_ports);
-        enough_ram(machine.ram_mib, &files)?;
+        machine.has_room_for(&files)?;
         Ok(Self {
             guest: LabGuest::start(&setup, &files)?,
             console: Port::new(&token),
@@ -187,15 +197,6 @@ fn init<T: AsRef<OsStr>>(
     let start = START.replace("OUTPUT", output).replace("TOKEN", token);
     let line = program.line(&["/bin/busybox", "sh", "-c", CHILD, token], arguments);
     [start.into_bytes(), line, END.replace("TOKEN", token).into_bytes()].concat()
-}
-
-fn enough_ram(ram_mib: u64, files: &Initramfs) -> Result<(), LabError> {
-    let files_mib = (files.size() >> 20) + 1;
-    let least_mib = KERNEL_MIB + 2 * files_mib;
-    if ram_mib < least_mib {
-        return Err(LabError::LittleRam { ram_mib, files_mib, least_mib });
-    }
-    Ok(())
 }
 
 /// What a port says.

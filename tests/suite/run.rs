@@ -212,7 +212,7 @@ fn bad_input_is_told_before_a_boot() {
     fails(2, &["--add", "/dev/null", "true"], &["/dev/null", "neither a file nor a folder"]);
     fails(2, &["--kernel-image", "nowhere", "true"], &["nowhere", "No such file"]);
     fails(2, &["--kernel-image", "text", "true"], &["text", "no image", "--kernel-image"]);
-    fails(2, &["--ram", "32M", "true"], &["32 MiB", "--ram"]);
+    fails(2, &["--ram", "32M", "true"], &["32 MiB", "or more"]);
     fails(2, &["--ram", "none", "true"], &["--ram"]);
     fails(2, &["--smp", "0", "true"], &["--smp"]);
     fails(2, &["--accel", "fast", "true"], &["kvm or tcg"]);
