@@ -435,7 +435,9 @@ impl<'r> Run<'r> {
         let used = self.watch.cpu_time();
         let victim = found.as_ref().ok().filter(|_| !matches!(end, End::Ended));
         for made in &mut made {
-            made.fate = made.receipt.as_ref().map(|receipt| last_look(victim, receipt));
+            // Of a null trial nothing was written that could become anything.
+            let written = made.receipt.as_ref().filter(|receipt| receipt.read_back.is_some());
+            made.fate = written.map(|receipt| last_look(victim, receipt));
         }
         let iterations = victim.and_then(|victim| self.iterations(victim));
         let variables = self.variables(victim);

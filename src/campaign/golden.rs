@@ -1,5 +1,6 @@
 //! What the program does without faults: what trials are judged by.
 
+use super::outcome::detected;
 use super::plan::{Metric, Plan, Source};
 use super::ran::{Ending, Ran};
 use crate::digest;
@@ -17,6 +18,11 @@ pub enum GoldenError {
         /// The end of its standard error.
         stderr: String,
     },
+    /// The plan takes what the program does by itself for a sign that it has noticed a fault.
+    #[error(
+        "the program is 'detected' without any fault: a golden run shows '{0}', which [detected] names, and so would every trial"
+    )]
+    Detected(String),
     /// What it prints differs from run to run, and nothing else tells right from wrong.
     #[error(
         "the program's output is another one each time, without any fault: leave out the lines that differ with 'ignore' in [output], or name what counts with [[metric]]"
@@ -85,6 +91,9 @@ impl Golden {
     /// What `runs` show.
     pub fn of(plan: &Plan, runs: &[Ran]) -> Result<Self, GoldenError> {
         let statuses = runs.iter().map(status).collect::<Result<Vec<_>, _>>()?;
+        if let Some(sign) = runs.iter().find_map(|run| detected(plan, run)) {
+            return Err(GoldenError::Detected(sign));
+        }
         let (first, status) = match (runs.first(), statuses.first()) {
             (Some(first), Some(status)) => (first, *status),
             _ => return Err(GoldenError::None),
@@ -265,5 +274,14 @@ mod tests {
         assert_ne!(output_digest(&all, &one), output_digest(&all, &other));
         assert_eq!(output_digest(&some, &one), output_digest(&some, &other));
         assert_ne!(output_digest(&some, &one), output_digest(&some, &output("y\nTime 1")));
+    }
+
+    #[test]
+    fn what_the_program_does_by_itself_is_no_sign_of_a_fault() {
+        for sign in ["status = [0]", "pattern = ['x']"] {
+            let plan = plan(&format!("[detected]\n{sign}"));
+            let golden = Golden::of(&plan, &[ran("x")]);
+            assert!(matches!(golden, Err(GoldenError::Detected(_))), "{sign}");
+        }
     }
 }

@@ -111,33 +111,33 @@ pub fn judge(plan: &Plan, golden: &Golden, kind: Kind, ran: &Ran) -> Result<Verd
         let why = ran.injections.iter().find_map(|made| made.why.clone());
         return Ok(Verdict::new(O::NotInjected, why.unwrap_or_default()));
     }
-    let pattern = detected(plan, ran);
-    Ok(match &ran.ending {
-        Ending::GuestCrash(why) => Verdict::new(O::GuestCrash, why.clone()),
-        Ending::Signal(signal) => Verdict::new(O::Crash, format!("signal {signal}")),
-        Ending::Hung(Hang::Spinning) => Verdict::new(O::Hang, "spinning"),
-        Ending::Hung(Hang::Blocked) => Verdict::new(O::Hang, "blocked"),
-        Ending::Exited(status) if plan.detected.status.contains(status) => {
-            Verdict::new(O::Detected, format!("status {status}"))
-        }
+    Ok(match (&ran.ending, detected(plan, ran)) {
+        (Ending::GuestCrash(why), _) => Verdict::new(O::GuestCrash, why.clone()),
+        (Ending::Signal(signal), _) => Verdict::new(O::Crash, format!("signal {signal}")),
+        (Ending::Hung(Hang::Spinning), _) => Verdict::new(O::Hang, "spinning"),
+        (Ending::Hung(Hang::Blocked), _) => Verdict::new(O::Hang, "blocked"),
         // A status that the plan names is no crash: it would never be told from one.
-        Ending::Exited(status) if *status != golden.status && pattern.is_none() => {
+        (Ending::Exited(_), Some(sign)) => Verdict::new(O::Detected, sign),
+        (Ending::Exited(status), None) if *status != golden.status => {
             Verdict::new(O::Crash, format!("status {status}"))
         }
-        Ending::Exited(_) => match pattern {
-            Some(pattern) => Verdict::new(O::Detected, format!("it printed '{pattern}'")),
-            None => results(plan, golden, ran)?,
-        },
+        (Ending::Exited(_), None) => results(plan, golden, ran)?,
     })
 }
 
-/// What it printed that the plan takes for a sign that it has noticed.
-fn detected(plan: &Plan, ran: &Ran) -> Option<String> {
+/// What it did that the plan takes for a sign that it has noticed.
+pub fn detected(plan: &Plan, ran: &Ran) -> Option<String> {
+    if let Ending::Exited(status) = ran.ending
+        && plan.detected.status.contains(&status)
+    {
+        return Some(format!("status {status}"));
+    }
     let texts = [&ran.stdout, &ran.stderr].map(|output| String::from_utf8_lossy(&output.tail));
     let mut found = plan.detected.pattern.iter().flat_map(|regex| {
         texts.iter().filter_map(|text| regex.find(text).map(|found| found.as_str().to_owned()))
     });
-    found.next().map(|text| text.escape_default().take(80).collect())
+    let text: String = found.next()?.escape_default().take(80).collect();
+    Some(format!("it printed '{text}'"))
 }
 
 /// Whether the results of a run that ended well are the right ones.
