@@ -2,28 +2,29 @@
 //! and what can be seen is read at the program's end, before its memory is given back.
 
 use super::base::Base;
+use super::curve::{Point, Sampler, iteration_time};
 use super::expand::{Draw, Kind, Trial};
 use super::golden::Golden;
 use super::plan::{Metric, Moment, Plan, Source, When};
 use super::ran::{Ending, LastLook, Made, Overhead, Ran};
+use super::variable::{seen, value};
 use super::watch::{End, LOOK, Watch};
 use crate::address::Gva;
 use crate::guest::{Guest, GuestError};
 use crate::inject::{
     Aim, Cause, Hex, InjectError, Order, OrderError, Prey, Receipt, Series, SeriesError, Then,
-    type_of,
 };
 use crate::kernel::KernelError;
 use crate::lab::{Instance, LabError};
 use crate::memory::Access;
 use crate::process::{ProcessError, ProcessTree, Task, tasks};
-use crate::scalar::Number;
 use crate::seed::Seed;
 use crate::site::{Space, Target, TargetError};
 use crate::victim::{Files, StatusBlock, Stream, Told, Victim, VictimError, VictimMemory, Word};
-use crate::when::{Condition, Event, Fired, Seen, Trigger, TriggerError, Waited, value_of};
+use crate::when::{Condition, Event, Fired, Trigger, TriggerError, Waited};
 use std::path::Path;
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 /// How long a program that has just started may lack what is looked for in it.
@@ -58,6 +59,11 @@ pub enum AttemptError {
     /// A variable of the plan has no value.
     #[error(transparent)]
     Trigger(#[from] TriggerError),
+    /// A curve's variable may move.
+    #[error(
+        "the variable '{0}' of a [[curve]] lies behind a pointer: name one that stays where it is"
+    )]
+    MovingCurve(String),
     /// The program ended before it was found.
     #[error("the program ended before it could be looked at")]
     TooShort,
@@ -74,7 +80,12 @@ impl AttemptError {
     pub fn is_of_plan(&self) -> bool {
         matches!(
             self,
-            Self::Victim(_) | Self::Target(_) | Self::Order(_) | Self::Trigger(_) | Self::TooShort
+            Self::Victim(_)
+                | Self::Target(_)
+                | Self::Order(_)
+                | Self::Trigger(_)
+                | Self::MovingCurve(_)
+                | Self::TooShort
         )
     }
 }
@@ -112,13 +123,20 @@ pub fn attempt(
     let prepare = begun.elapsed().saturating_sub(restore);
     let overhead = Overhead { restore, prepare, ..Overhead::default() };
     run.watch.begin()?;
-    match (&found, aims) {
-        (Ok(victim), Ok(aims)) => run.inject(victim, trial, &aims, &mut made)?,
-        (_, Err(error)) => return Err(error),
-        (Err(error), _) => log::debug!("trial {}: {error}", trial.number),
+    if let Err(error) = &found {
+        log::debug!("trial {}: {error}", trial.number);
     }
-    let end = run.watch.wait_for_end()?;
-    run.read(found, made, end, overhead)
+    let (aims, over) = (aims?, AtomicBool::new(false));
+    let (end, points) = scope(|scope| {
+        let (sampler, over, started) =
+            (run.sampler(found.as_ref().ok()), &over, run.watch.started());
+        let looks = sampler.map(|own| scope.spawn(move || own.watch(started, over)));
+        let end = run.go(found.as_ref().ok(), trial, &aims, &mut made);
+        over.store(true, Ordering::Release);
+        let points = looks.and_then(|looks| looks.join().ok());
+        end.map(|end| (end, points.unwrap_or_default()))
+    })?;
+    run.read(found, (made, points), end, overhead)
 }
 
 impl<'r> Run<'r> {
@@ -226,7 +244,8 @@ impl<'r> Run<'r> {
             Source::Variable(name) => Some(name),
             Source::Output(_) => None,
         });
-        let mut names: Vec<&str> = names.chain(&self.plan.program.counter).map(|n| &**n).collect();
+        let names = names.chain(&self.plan.program.counter);
+        let mut names: Vec<&str> = names.map(String::as_str).collect();
         if let When::Trigger(condition) = &self.plan.when {
             names.extend(condition.targets().iter().map(String::as_str));
         }
@@ -236,7 +255,14 @@ impl<'r> Run<'r> {
                 found => drop(found?),
             }
         }
-        Ok(())
+        self.plan.curves.iter().try_for_each(|curve| {
+            let moves = match seen(victim, &curve.variable) {
+                Err(TriggerError::Target(error)) if error.is_of_memory() => true,
+                found => found?.spot().may_move(),
+            };
+            let name = || AttemptError::MovingCurve(curve.variable.clone());
+            (!moves).then_some(()).ok_or_else(name)
+        })
     }
 
     /// Each of the plan's targets with each of its faults, where it is now.
@@ -255,6 +281,32 @@ impl<'r> Run<'r> {
             self.plan.faults.iter().map(|fault| aim(target.order(fault))).collect()
         };
         self.plan.targets.iter().map(of_target).collect()
+    }
+
+    /// Looks at the plan's curves, and in a golden run at how long iterations take.
+    fn sampler<'v>(&self, victim: Option<&'v Victim<'v>>) -> Option<Sampler<'v>> {
+        let (victim, counter) = (victim?, self.plan.program.counter.as_deref()?);
+        let curves = &self.plan.curves;
+        if self.golden.is_some() && curves.is_empty() {
+            return None;
+        }
+        let spot = |name: &str| seen(victim, name).ok().map(|seen| seen.spot());
+        let variables = curves.iter().map(|curve| spot(&curve.variable)).collect::<Option<_>>()?;
+        Some(Sampler::new(Space::Victim(&victim.memory), spot(counter)?, variables))
+    }
+
+    /// Makes the injections of `trial` in the `victim`, if it was found, and waits until the run is over.
+    fn go<'v>(
+        &self,
+        victim: Option<&'v Victim<'v>>,
+        trial: &Trial,
+        aims: &[Vec<Aim<'v>>],
+        made: &mut Vec<Made>,
+    ) -> Result<(End, Instant), AttemptError> {
+        if let Some(victim) = victim {
+            self.inject(victim, trial, aims, made)?;
+        }
+        Ok(self.watch.wait_for_end()?)
     }
 
     /// Makes the injections of `trial`, each when it is due.
@@ -333,9 +385,9 @@ impl<'r> Run<'r> {
 
     fn drawn(&self, draw: &Draw) -> Moment {
         let When::Drawn(over, _) = self.plan.when else { return Moment::After(Duration::ZERO) };
-        let time = self.golden.map_or(Duration::ZERO, |golden| golden.time);
-        let last = self.golden.and_then(|golden| golden.iterations).unwrap_or(0.0);
-        over.moment(draw.at, time, last as u64)
+        let Some(golden) = self.golden else { return Moment::After(Duration::ZERO) };
+        let last = golden.iterations.unwrap_or(0.0) as u64;
+        over.moment(draw.at, golden.time, (last, golden.iteration_time))
     }
 
     /// When it is due, by the clock.
@@ -400,16 +452,7 @@ impl<'r> Run<'r> {
     }
 
     fn iterations(&self, victim: &Victim) -> Option<f64> {
-        self.variable(victim, self.plan.program.counter.as_ref()?)
-    }
-
-    /// The value of a variable now.
-    fn variable(&self, victim: &Victim, name: &str) -> Option<f64> {
-        let seen = seen(victim, name).ok()?;
-        Some(match value_of(Space::Victim(&victim.memory), &seen)? {
-            Number::Whole(whole) => whole as f64,
-            Number::Real(real) => real,
-        })
+        value(victim, self.plan.program.counter.as_ref()?)
     }
 
     fn wait_for_event(&self, trigger: &mut Trigger) -> Result<Fired, String> {
@@ -425,7 +468,7 @@ impl<'r> Run<'r> {
     fn read(
         &self,
         found: Result<Victim<'_>, AttemptError>,
-        mut made: Vec<Made>,
+        (mut made, points): (Vec<Made>, Vec<Point>),
         (end, ended): (End, Instant),
         overhead: Overhead,
     ) -> Result<Ran, AttemptError> {
@@ -460,6 +503,8 @@ impl<'r> Run<'r> {
             cpu_time: told_used.or(used).unwrap_or_default(),
             host_cpu_time: self.watch.host_cpu_time(),
             iterations,
+            iteration_time: iteration_time(&points),
+            points,
             variables,
             injections: made,
             overhead: Overhead { read: ended.elapsed(), ..overhead },
@@ -469,7 +514,7 @@ impl<'r> Run<'r> {
     /// The variables of the plan's metrics.
     fn variables(&self, victim: Option<&Victim>) -> Vec<Option<f64>> {
         let value = |metric: &Metric| match &metric.source {
-            Source::Variable(name) => self.variable(victim?, name),
+            Source::Variable(name) => value(victim?, name),
             Source::Output(_) => None,
         };
         self.plan.metrics.iter().map(value).collect()
@@ -499,11 +544,4 @@ fn last_look(victim: Option<&Victim>, receipt: &Receipt) -> LastLook {
         Ok(()) if now == receipt.after.0 => LastLook::Latent,
         Ok(()) => LastLook::Overwritten { by: Hex(now) },
     }
-}
-
-/// How the variable `text` is read in `victim`.
-fn seen(victim: &Victim, text: &str) -> Result<Seen, TriggerError> {
-    let place = Target::find(victim, text)?.place()?.clone();
-    let typed = type_of(victim, &place)?;
-    Seen::new(text, place, typed, false)
 }

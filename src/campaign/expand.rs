@@ -11,6 +11,9 @@
 //!
 //! A trial's seed is drawn from the plan's by its number, and all else from the trial's, by the number
 //! of the injection. So none depends on which others there are, or on which are made before.
+//!
+//! In a census nothing is drawn but the null trials: the trials with faults go through all moments, at
+//! each through all targets, and at each of these through all faults.
 
 use super::plan::{Plan, Spread, When};
 use crate::seed::{Drawing, Seed};
@@ -127,9 +130,16 @@ impl Trial {
     fn draw(plan: &Plan, kind: Kind, number: u64) -> Self {
         let of_plan = Seed { seed: plan.seed, injection: number };
         let seed = of_plan.numbers(Drawing::Trial).next_u64() >> 11;
-        let moments = if kind == Kind::Golden { Vec::new() } else { moments(plan, seed) };
-        let draw = |(number, at)| Draw { at, ..Draw::of(plan, seed, number) };
-        Self { number, kind, seed, injections: (0..).zip(moments).map(draw).collect() }
+        let injections = match kind {
+            Kind::Golden => Vec::new(),
+            Kind::Injected if plan.census => vec![Draw::of_census(plan, number - 1)],
+            Kind::Null if plan.census => vec![Draw::of_census(plan, seed % plan.trials)],
+            _ => {
+                let draw = |(number, at)| Draw { at, ..Draw::of(plan, seed, number) };
+                (0..).zip(moments(plan, seed)).map(draw).collect()
+            }
+        };
+        Self { number, kind, seed, injections }
     }
 }
 
@@ -142,6 +152,16 @@ impl Draw {
         let target = choose(&plan.targets.iter().map(|target| target.weight).collect::<Vec<_>>());
         let fault = choose(&plan.faults.iter().map(|fault| fault.weight).collect::<Vec<_>>());
         Self { number, target, fault, at: 0.0 }
+    }
+
+    /// The one of a census that has `index` before it.
+    fn of_census(plan: &Plan, index: u64) -> Self {
+        let (faults, targets) = (plan.faults.len() as u64, plan.targets.len() as u64);
+        let (fault, place) = (index % faults, index / faults);
+        let moments = (plan.trials / (faults * targets)) as f64;
+        // In the middle of its part, so that no rounding moves it to the next.
+        let at = ((place / targets) as f64 + 0.5) / moments;
+        Self { number: 0, target: (place % targets) as usize, fault: fault as usize, at }
     }
 }
 
@@ -186,11 +206,12 @@ fn chosen(weights: &[f64], at: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::LARGEST_SEED;
+    use super::super::plan::{LARGEST_SEED, Moment};
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::path::Path;
+    use std::time::Duration;
 
     const TAIL: &str = "[program]\ncommand = ['v']\ncounter = 'k'\n[[target]]\nat = 'a'\nweight = 3\n[[target]]\nat = 'b'\n[[fault]]\nflip = 1\n[[fault]]\nzero = true\n";
 
@@ -290,6 +311,35 @@ mod tests {
         let last = |plan| trials(plan, Shard::WHOLE).pop().unwrap().injections;
         assert_eq!(last(&triggered).iter().map(|draw| draw.at).collect::<Vec<_>>(), [0.0; 3]);
         assert_eq!(last(&every).len(), 1);
+    }
+
+    #[test]
+    fn a_census_has_all_there_is_once() {
+        let when = "[when]\nover = 'iterations'\nfrom = 3\nto = 9\nphase = 0.5";
+        let text = format!("trials = 'all'\nnull = 5\n{TAIL}{when}");
+        let text = text.replace("weight = 3\n", "").replace("flip = 1", "flip-bits = 1");
+        let plan = Plan::parse(text.clone(), Path::new("p.toml")).unwrap();
+        assert_eq!((plan.trials, plan.census), (2 * 2 * 7, true));
+        let all = trials(&plan, Shard::WHOLE);
+        let When::Drawn(over, _) = plan.when else { panic!() };
+        let moment = |at| over.moment(at, Duration::from_secs(9), (9, Duration::from_secs(1)));
+        let drawn = |trial: &Trial| match trial.injections[..] {
+            [Draw { number: 0, target, fault, at }] => match moment(at) {
+                Moment::Iteration(number, part) => (number, target, fault, part.as_millis()),
+                Moment::After(after) => panic!("{after:?}"),
+            },
+            ref others => panic!("{others:?}"),
+        };
+        let of = |kind| all.iter().filter(move |trial| trial.kind == kind).map(drawn);
+        let injected: Vec<_> = of(Kind::Injected).collect();
+        let each = (3..=9).flat_map(|own| {
+            [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(target, fault)| (own, target, fault, 500))
+        });
+        assert_eq!(injected, each.collect::<Vec<_>>());
+        assert!(of(Kind::Null).all(|own| injected.contains(&own)));
+        let at_once = text.replace(when, "[when]\ntrigger = 'k == 4'");
+        let plan = Plan::parse(at_once, Path::new("p.toml")).unwrap();
+        assert_eq!(plan.trials, 4);
     }
 
     #[test]

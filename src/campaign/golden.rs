@@ -83,6 +83,8 @@ pub struct Golden {
     pub host_cpu_time: Duration,
     /// The most iterations.
     pub iterations: Option<f64>,
+    /// How long one takes, by the median; where none was seen, as long as all of the run lets it.
+    pub iteration_time: Duration,
     /// The plan's metrics, in their order.
     pub bands: Vec<Band>,
 }
@@ -104,15 +106,20 @@ impl Golden {
             return Err(GoldenError::NotRepeatable);
         }
         let bands = (0..plan.metrics.len()).map(|index| band(plan, runs, index));
-        let iterations = runs.iter().filter_map(|run| run.iterations);
+        let iterations = runs.iter().filter_map(|run| run.iterations).reduce(f64::max);
+        let of_all = |time: fn(&Ran) -> Duration| median(runs.iter().map(time)).unwrap_or_default();
+        let time = of_all(|run| run.time);
+        let each = median(runs.iter().filter_map(|run| run.iteration_time));
         Ok(Self {
             stdout: first.stdout.clone(),
             repeatable,
             status,
-            time: median(runs, |run| run.time),
-            cpu_time: median(runs, |run| run.cpu_time),
-            host_cpu_time: median(runs, |run| run.host_cpu_time),
-            iterations: iterations.reduce(f64::max),
+            time,
+            cpu_time: of_all(|run| run.cpu_time),
+            host_cpu_time: of_all(|run| run.host_cpu_time),
+            iterations,
+            iteration_time: each
+                .unwrap_or_else(|| time.div_f64(iterations.unwrap_or(1.0).max(1.0))),
             bands: bands.collect::<Result<_, _>>()?,
         })
     }
@@ -166,10 +173,10 @@ impl Metric {
     }
 }
 
-fn median(runs: &[Ran], time: impl Fn(&Ran) -> Duration) -> Duration {
-    let mut times: Vec<_> = runs.iter().map(time).collect();
+fn median(times: impl Iterator<Item = Duration>) -> Option<Duration> {
+    let mut times: Vec<_> = times.collect();
     times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+    times.get(times.len() / 2).copied()
 }
 
 /// Whether the lines that count are the same. Of outputs that were cut, all lines count alike.

@@ -2,7 +2,8 @@
 //!
 //! - [`plan`]: what a campaign is to do, read from a file and checked.
 //! - [`expand`]: its trials, each with its seed and what is drawn for it.
-//! - [`base`]: where all runs begin; [`attempt`]: one run; [`ran`]: what was seen of it.
+//! - [`base`]: where all runs begin; [`attempt`]: one run; [`ran`]: what was seen of it;
+//!   [`curve`]: of each of its iterations.
 //! - [`golden`]: what the program does without faults; [`outcome`]: what a run came to, judged by that.
 //! - [`session`]: the campaign under way; [`store`]: where all of it is kept; [`merge`]: several stores
 //!   put together.
@@ -11,6 +12,7 @@
 pub mod attempt;
 pub mod base;
 mod check;
+pub mod curve;
 pub mod expand;
 mod fault;
 pub mod golden;
@@ -26,6 +28,7 @@ pub mod store;
 pub mod summary;
 mod tables;
 mod values;
+mod variable;
 mod watch;
 
 pub use expand::{Draw, Kind, Shard, Trial};
@@ -44,8 +47,19 @@ mod tests {
     use std::path::Path;
 
     const DOCS: &str = include_str!("../../docs/plan.md");
-    const TABLES: [&str; 9] =
-        ["guest", "program", "target", "fault", "when", "limits", "detected", "output", "metric"];
+    const TABLES: [&str; 11] = [
+        "guest",
+        "program",
+        "target",
+        "fault",
+        "when",
+        "limits",
+        "detected",
+        "output",
+        "metric",
+        "curve",
+        "published",
+    ];
 
     /// The keys that `text` explains, each behind its table: lines such as `key = ...`, with or
     /// without `#`, below headings such as `[table]`.
@@ -73,7 +87,7 @@ mod tests {
     fn known(table: &str) -> Vec<String> {
         let head = match table {
             "" => String::new(),
-            "target" | "fault" | "metric" => format!("[[{table}]]\n"),
+            "target" | "fault" | "metric" | "curve" | "published" => format!("[[{table}]]\n"),
             _ => format!("[{table}]\n"),
         };
         let Err(error) = toml::from_str::<Keys>(&format!("{head}no-such-key = 1")) else {

@@ -4,7 +4,7 @@
 
 use super::check::Keys;
 use super::mistake::{PlanError, complaint};
-use super::tables::{GuestKeys, MetricKeys, WhenKeys};
+use super::tables::{CurveKeys, GuestKeys, MetricKeys, WhenKeys};
 use super::values;
 use crate::digest;
 use crate::fault::{LONGEST as LONGEST_FAULT, Model};
@@ -39,6 +39,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many trials with faults.
     pub trials: u64,
+    /// Whether these are every target with every fault at every moment, each once: nothing is drawn.
+    pub census: bool,
     /// How many injections each has; the first of many with [`When::Every`].
     pub injections: u64,
     /// How many runs without any.
@@ -63,6 +65,10 @@ pub struct Plan {
     pub output: Output,
     /// What is measured.
     pub metrics: Vec<Metric>,
+    /// What is looked at in each iteration.
+    pub curves: Vec<Curve>,
+    /// What others have measured, to be printed beside.
+    pub published: Vec<Published>,
     /// The plan as it was written.
     pub text: String,
     /// The folder that it lies in, where its paths start.
@@ -191,6 +197,8 @@ pub enum Over {
         from: u64,
         /// to this one, included; none: the golden run's last.
         to: Option<u64>,
+        /// How far into it, as a fraction of one; none: that is drawn too.
+        phase: Option<f64>,
     },
 }
 
@@ -272,6 +280,52 @@ pub enum Source {
     Variable(String),
 }
 
+/// A variable that is looked at in each iteration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "CurveKeys")]
+pub struct Curve {
+    /// What it is called.
+    pub name: String,
+    /// The variable.
+    pub variable: String,
+}
+
+/// What others have published of a metric.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Published {
+    /// Where.
+    pub source: String,
+    /// Of which metric.
+    pub metric: String,
+    /// Of runs without faults.
+    pub golden: Option<Figures>,
+    /// Of runs with faults.
+    pub injected: Option<Figures>,
+}
+
+/// Figures of several runs, as far as they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Figures {
+    /// How many runs.
+    pub runs: Option<u64>,
+    /// The lowest.
+    pub min: Option<f64>,
+    /// The highest.
+    pub max: Option<f64>,
+    /// The arithmetic mean.
+    pub mean: Option<f64>,
+    /// The one in the middle.
+    pub median: Option<f64>,
+    /// The most frequent one.
+    pub mode: Option<f64>,
+    /// The sample variance.
+    pub variance: Option<f64>,
+    /// Its root.
+    pub sd: Option<f64>,
+}
+
 /// How far a metric may be off the golden run's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tolerance {
@@ -312,11 +366,13 @@ impl Plan {
         if name.contains('/') { self.beside(name) } else { name.into() }
     }
 
-    /// SHA-256, in hexadecimal, of all keys but the name, as they are given: comments, blanks and the
-    /// order of the keys do not count, and of a path its text.
+    /// SHA-256, in hexadecimal, of all keys that trials depend on, as they are given: comments, blanks
+    /// and the order of the keys do not count, and of a path its text.
     pub fn digest(&self) -> String {
         let mut keys: Table = toml::from_str(&self.text).unwrap_or_default();
-        keys.remove("name");
+        for label in ["name", "published"] {
+            keys.remove(label);
+        }
         let canonical = serde_json::to_vec(&keys).unwrap_or_default();
         digest::of_bytes(&canonical)
     }
@@ -370,18 +426,26 @@ impl fmt::Display for Change {
 }
 
 impl Over {
+    /// How many moments there are where none is drawn: one in each iteration.
+    pub fn moments(self) -> Option<u64> {
+        match self {
+            Self::Iterations { from, to, phase } => phase.and(to).map(|to| to - from + 1),
+            Self::Time { .. } => None,
+        }
+    }
+
     /// The moment that lies at `at`, from 0 to below 1, of the range, where the golden run took
-    /// `time` and counted to `last`.
-    pub fn moment(self, at: f64, time: Duration, last: u64) -> Moment {
+    /// `time` and counted to `last`, an iteration taking it `each`.
+    pub fn moment(self, at: f64, time: Duration, (last, each): (u64, Duration)) -> Moment {
         match self {
             Self::Time { from, to } => {
                 let after = time.as_secs_f64() * (from + at * (to - from));
                 Moment::After(Duration::try_from_secs_f64(after).unwrap_or(time))
             }
-            Self::Iterations { from, to } => {
+            Self::Iterations { from, to, phase } => {
                 let to = to.unwrap_or(last).max(from);
                 let steps = at * ((to - from) as f64 + 1.0);
-                let part = time.mul_f64(steps.fract() / last.max(1) as f64);
+                let part = each.mul_f64(phase.unwrap_or_else(|| steps.fract()));
                 Moment::Iteration(from.saturating_add(steps as u64).min(to), part)
             }
         }
@@ -498,7 +562,10 @@ mod tests {
             "line 3: the key 'at' is missing in [[target]]",
         );
         is("trials = 1\ntrials = 1", "line 2: 'trials' is there twice");
-        is("trials = 'many'", "line 1: 'trials': must be a whole number from 1 to 1000000");
+        is(
+            "trials = 'many'",
+            "line 1: 'trials': must be a whole number from 1 to 1000000, or \"all\"",
+        );
         is("[limits]\ncpu = 1", "line 2: 'cpu' in [limits]: must be a number from 2 to 100");
         is("[guest]\nram = true", "line 2: 'ram' in [guest]: must be text in quotes, or a number");
         is("[target]\nat = 1", "line 1: [target]: invalid type: map, expected a sequence");
@@ -584,6 +651,70 @@ mod tests {
     }
 
     #[test]
+    fn a_census_draws_nothing() {
+        let when = "[when]\nover = 'iterations'\nto = 56\nphase = 0.5\n";
+        let text = |fault: &str, when: &str| {
+            let least = LEAST.replace("trials = 2", "trials = 'all'").replace("flip = 1", fault);
+            format!("{}{when}", least.replace("[program]\n", "[program]\ncounter = 'k'\n"))
+        };
+        let plan = parse(&text("flip-each = '0..63'", when)).unwrap();
+        assert_eq!((plan.trials, plan.census, plan.faults.len()), (64 * 56, true, 64));
+        assert_eq!(plan.faults[63].change.to_string(), "flip-bits 63");
+        let told = plan.summary();
+        assert!(
+            told.contains("trials    3584 with an injection each: all that there are\n"),
+            "{told}"
+        );
+        assert!(told.contains("fault     flip-bits 0 to 63: 100.0 %\n"), "{told}");
+        assert!(told.contains("iterations 1 to 56, 0.5 of an iteration into each\n"), "{told}");
+        let fails = |text: String, part: &str| {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        };
+        fails(text("flip = 1", when), "'flip 1' is another one each time");
+        fails(text("nan = true\nweight = 2", when), "leave out 'weight'");
+        fails(text("nan = true", ""), "give a 'trigger'");
+        fails(text("nan = true", &when.replace("phase = 0.5", "")), "give a 'trigger'");
+        fails(
+            text("nan = true", &when.replace("to = 56", "to = 56\nspread = 'even'")),
+            "give a 'trigger'",
+        );
+        fails(text("nan = true", &when.replace("56", "2000000")), "that is 2000000: at most");
+        fails(text("nan = true", when).replace("rtrans", "heap"), "a place in a region is drawn");
+        fails(format!("injections = 2\n{}", text("nan = true", when)), "leave out 'injections'");
+        fails(text("nan = true", when).replace("'all'", "'some'"), "from 1 to 1000000, or \"all\"");
+        for bad in ["7", "7..3", "0..99999", "a..b", ""] {
+            fails(text(&format!("flip-each = '{bad}'"), when), "is no range of bits");
+        }
+        assert!(with("", "[when]\nphase = 0.5").unwrap_err().contains("'phase' is that of an"));
+    }
+
+    #[test]
+    fn curves_and_published_figures() {
+        let counter = LEAST.replace("[program]\n", "[program]\ncounter = 'k'\n");
+        let plan = |tables: &str| parse(&format!("{counter}{tables}"));
+        let fails = |tables: &str, part: &str| {
+            let error = plan(tables).unwrap_err();
+            assert!(error.contains(part), "{tables}: {error}");
+        };
+        let curves = "[[curve]]\nvariable = 'normr'\n[[curve]]\nname = 'n'\nvariable = 'x'";
+        let names = plan(curves).unwrap().curves.into_iter().map(|own| own.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["normr", "n"]);
+        fails(&format!("{curves}\n[[curve]]\nvariable = 'n'"), "'n' is the name of another curve");
+        fails("[[curve]]\nvariable = 'heap'", "is a region");
+        assert!(with("", "[[curve]]\nvariable = 'x'").unwrap_err().contains("needs 'counter'"));
+        let published =
+            "[[published]]\nsource = 's'\nmetric = 'cpu_time'\ngolden = { runs = 30, min = 1e-8 }";
+        let plan_with = plan(published).unwrap();
+        let golden = plan_with.published[0].golden.unwrap();
+        assert_eq!((golden.runs, golden.min, golden.max), (Some(30), Some(1e-8), None));
+        // They are for reports: trials do not depend on them.
+        assert_eq!(plan_with.digest(), plan("").unwrap().digest());
+        fails(&published.replace("cpu_time", "m"), "[[published]]: there is no [[metric]] 'm'");
+        fails(&published.replace("min", "least"), "unknown key");
+    }
+
+    #[test]
     fn tolerances() {
         let (relative, absolute) = (Tolerance::Relative(0.5), Tolerance::Absolute(0.5));
         assert!(!Tolerance::Relative(f64::MAX).holds(4.0, f64::INFINITY));
@@ -596,18 +727,20 @@ mod tests {
 
     #[test]
     fn moments_lie_in_their_range() {
-        let moment = |over: Over, at| over.moment(at, Duration::from_secs(10), 56);
+        let each = Duration::from_millis(180);
+        let moment = |over: Over, at| over.moment(at, Duration::from_secs(10), (56, each));
         let time = Over::Time { from: 0.5, to: 1.0 };
         assert_eq!(moment(time, 0.0), Moment::After(Duration::from_secs(5)));
         assert_eq!(moment(time, 0.5), Moment::After(Duration::from_millis(7500)));
-        let iterations = |from, to, at| match moment(Over::Iterations { from, to }, at) {
+        let phased = |from, to, phase, at| match moment(Over::Iterations { from, to, phase }, at) {
             Moment::Iteration(number, part) => (number, part.as_millis()),
             Moment::After(after) => panic!("{after:?}"),
         };
+        let iterations = |from, to, at| phased(from, to, None, at);
         assert_eq!(iterations(1, None, 0.0), (1, 0));
-        // Of 10 s each of 56 iterations has 178 ms.
-        assert_eq!(iterations(1, None, 0.5 / 56.0), (1, 89));
-        assert_eq!(iterations(1, None, 1f64.next_down()), (56, 178));
+        assert_eq!(iterations(1, None, 0.5 / 56.0), (1, 90));
+        assert_eq!(iterations(1, None, 1f64.next_down()), (56, 180));
+        assert_eq!(phased(1, None, Some(0.5), 0.9 / 56.0), (1, 90));
         assert_eq!(iterations(60, Some(61), 0.5), (61, 0));
         assert_eq!(iterations(60, None, 0.9).0, 60);
     }

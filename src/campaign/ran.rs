@@ -1,5 +1,6 @@
 //! What came of one run of the program: what was seen of it, before anybody judges.
 
+use super::curve::Point;
 use crate::inject::{Hex, Receipt};
 use crate::victim::Output;
 use serde::Serialize;
@@ -114,6 +115,10 @@ pub struct Ran {
     pub host_cpu_time: Duration,
     /// Where the counter ended.
     pub iterations: Option<f64>,
+    /// How long an iteration took on average, where that was looked at.
+    pub iteration_time: Option<Duration>,
+    /// The variables of the plan's curves in each iteration.
+    pub points: Vec<Point>,
     /// The variables of the plan's metrics at the end, in their order; none for those that are had
     /// from the output, and where one could not be read.
     pub variables: Vec<Option<f64>>,

@@ -12,9 +12,17 @@ use crate::victim::Output;
 use std::path::Path;
 use std::time::Duration;
 
+const LEAST: &str =
+    "trials = 2\nnull = 1\n[program]\ncommand = ['v']\n[[target]]\nat = 'x'\n[[fault]]\nflip = 1\n";
+
 /// The least plan, with `tables` behind it.
 pub fn plan(tables: &str) -> Plan {
-    let least = "trials = 2\nnull = 1\n[program]\ncommand = ['v']\n[[target]]\nat = 'x'\n[[fault]]\nflip = 1\n";
+    Plan::parse(format!("{LEAST}{tables}"), Path::new("p.toml")).unwrap()
+}
+
+/// The same, of a program that counts its iterations in `k`.
+pub fn counting(tables: &str) -> Plan {
+    let least = LEAST.replace("[program]\n", "[program]\ncounter = 'k'\n");
     Plan::parse(format!("{least}{tables}"), Path::new("p.toml")).unwrap()
 }
 
@@ -46,6 +54,8 @@ pub fn ran(text: &str) -> Ran {
         cpu_time: Duration::from_millis(5),
         host_cpu_time: Duration::from_millis(20),
         iterations: None,
+        iteration_time: None,
+        points: Vec::new(),
         variables: Vec::new(),
         injections: vec![made(0)],
         overhead: Overhead::default(),

@@ -1,7 +1,8 @@
 //! A plan in words, a line for each thing that it says.
 
 use super::plan::{
-    Detected, Guest, Machine, Metric, Output, Over, Plan, Source, Spread, Start, Tolerance, When,
+    Curve, Detected, Fault, Guest, Machine, Metric, Output, Over, Plan, Source, Spread, Start,
+    Tolerance, When,
 };
 use regex::Regex;
 
@@ -15,6 +16,7 @@ impl Plan {
     fn runs(&self) -> Vec<(&'static str, String)> {
         let injections = match (self.injections, &self.when) {
             (_, When::Every(_)) => "injections until the program ends".to_owned(),
+            (1, _) if self.census => "an injection each: all that there are".to_owned(),
             (1, _) => "an injection each".to_owned(),
             (count, _) => format!("{count} injections each"),
         };
@@ -51,9 +53,12 @@ impl Plan {
             ("target", format!("{}{offset}{bytes}{scalar}: {share}", target.at))
         });
         let weights: f64 = self.faults.iter().map(|fault| fault.weight).sum();
-        let fault = |change, weight| ("fault", format!("{change}: {}", share(weight, weights)));
-        let faults = self.faults.iter().map(|own| fault(own.change.to_string(), own.weight));
-        targets.chain(faults).chain([("when", when(&self.when))]).collect()
+        let faults = like(&self.faults)
+            .into_iter()
+            .map(|(change, weight)| ("fault", format!("{change}: {}", share(weight, weights))));
+        let mut lines: Vec<_> = targets.chain(faults).collect();
+        lines.push(("when", when(&self.when)));
+        lines
     }
 
     fn verdict(&self) -> Vec<(&'static str, String)> {
@@ -62,20 +67,46 @@ impl Plan {
         let cpu = self.limits.cpu;
         let hang = format!("{cpu} times the golden run's CPU time, or by the clock {wall}");
         let metrics = self.metrics.iter().map(|own| ("metric", metric(own)));
+        let curve =
+            |own: &Curve| ("curve", format!("{}: {} in each iteration", own.name, own.variable));
+        let curves = self.curves.iter().map(curve);
         let verdict = [
             ("hang", hang),
             ("detected", detected(&self.detected)),
             ("output", output(&self.output)),
         ];
-        verdict.into_iter().chain(metrics).collect()
+        verdict.into_iter().chain(metrics).chain(curves).collect()
     }
 }
 
 /// What the faults of a campaign are drawn from, in a line.
 pub fn sampled_from(plan: &Plan) -> String {
     let targets: Vec<_> = plan.targets.iter().map(|target| target.at.as_str()).collect();
-    let faults: Vec<_> = plan.faults.iter().map(|fault| fault.change.to_string()).collect();
-    format!("{} at {}, {}", faults.join(" or "), targets.join(" or "), when(&plan.when))
+    let faults: Vec<_> = like(&plan.faults).into_iter().map(|(change, _)| change).collect();
+    let all = if plan.census { "a census, all of: " } else { "" };
+    format!("{all}{} at {}, {}", faults.join(" or "), targets.join(" or "), when(&plan.when))
+}
+
+/// Each fault in words, and its weight; many that differ in their last word alone as one.
+fn like(faults: &[Fault]) -> Vec<(String, f64)> {
+    let model = |fault: &Fault| {
+        let text = fault.change.to_string();
+        text.rsplit_once(' ').map(|(model, argument)| (model.to_owned(), argument.to_owned()))
+    };
+    let same = |one: &Fault, other: &Fault| {
+        let of_both = model(one).zip(model(other));
+        one.weight == other.weight && of_both.is_some_and(|(one, other)| one.0 == other.0)
+    };
+    let some = |own: &[Fault]| match own {
+        [first, .., last] => {
+            let argument = model(last).unwrap_or_default().1;
+            let weight = own.iter().map(|fault| fault.weight).sum();
+            Some((format!("{} to {argument}", first.change), weight))
+        }
+        [own] => Some((own.change.to_string(), own.weight)),
+        [] => None,
+    };
+    faults.chunk_by(same).filter_map(some).collect()
 }
 
 fn guest(guest: &Guest) -> String {
@@ -119,9 +150,10 @@ fn spread(spread: Spread) -> &'static str {
 fn over(over: Over) -> String {
     match over {
         Over::Time { from, to } => format!("the golden run's time from {from} to {to}"),
-        Over::Iterations { from, to } => {
+        Over::Iterations { from, to, phase } => {
             let to = to.map_or("the last".to_owned(), |to| to.to_string());
-            format!("iterations {from} to {to}")
+            let phase = phase.map(|phase| format!(", {phase} of an iteration into each"));
+            format!("iterations {from} to {to}{}", phase.unwrap_or_default())
         }
     }
 }
@@ -179,6 +211,7 @@ hang      5 times the golden run's CPU time, or by the clock the longer of 60 s 
 detected  by nothing
 output    the golden run's, but for lines with '^Time'
 metric    residual: what 'Final residual \(17 digits\): (\S+)' captures; reported only
+curve     normr: normr in each iteration
 ";
         assert_eq!(plan.summary(), expected);
     }

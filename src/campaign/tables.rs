@@ -1,6 +1,8 @@
 //! The tables of a plan of which not every combination of keys makes sense.
 
-use super::plan::{Guest, Machine, Metric, Over, RAM, Source, Spread, Start, Tolerance, When};
+use super::plan::{
+    Curve, Guest, Machine, Metric, Over, RAM, Source, Spread, Start, Tolerance, When,
+};
 use super::values;
 use crate::lab::Accel;
 use crate::site::Target;
@@ -85,6 +87,8 @@ pub struct WhenKeys {
     from: Option<f64>,
     #[serde(default, deserialize_with = "values::bound")]
     to: Option<f64>,
+    #[serde(default, deserialize_with = "values::phase")]
+    phase: Option<f64>,
     spread: Option<Spread>,
     #[serde(default, deserialize_with = "values::condition")]
     trigger: Option<Condition>,
@@ -109,25 +113,34 @@ impl TryFrom<WhenKeys> for When {
     type Error = &'static str;
 
     fn try_from(keys: WhenKeys) -> Result<Self, Self::Error> {
-        let WhenKeys { over, from, to, spread, trigger, every } = keys;
-        let drawn = over.is_some() || from.is_some() || to.is_some() || spread.is_some();
+        let WhenKeys { over, from, to, phase, spread, trigger, every } = keys;
+        let bounds = from.is_some() || to.is_some() || phase.is_some();
+        let drawn = over.is_some() || bounds || spread.is_some();
         match (trigger, every) {
             (None, None) => {
-                let over = over.unwrap_or(OverKey::Time).between(from, to)?;
+                let over = over.unwrap_or(OverKey::Time).between(from, to, phase)?;
                 Ok(Self::Drawn(over, spread.unwrap_or_default()))
             }
             (Some(trigger), None) if !drawn => Ok(Self::Trigger(trigger)),
             (None, Some(every)) if !drawn => Ok(Self::Every(every)),
             _ => Err(
-                "give 'trigger', or 'every', or what moments are drawn from: 'over', 'from', 'to', 'spread'",
+                "give 'trigger', or 'every', or what moments are drawn from: 'over', 'from', 'to', 'phase', 'spread'",
             ),
         }
     }
 }
 
 impl OverKey {
-    fn between(self, from: Option<f64>, to: Option<f64>) -> Result<Over, &'static str> {
+    fn between(
+        self,
+        from: Option<f64>,
+        to: Option<f64>,
+        phase: Option<f64>,
+    ) -> Result<Over, &'static str> {
         match self {
+            Self::Time if phase.is_some() => {
+                Err("'phase' is that of an iteration: give over = \"iterations\"")
+            }
             Self::Time => {
                 let (from, to) = (from.unwrap_or(0.0), to.unwrap_or(1.0));
                 let good = from < to && to <= 1.0;
@@ -139,7 +152,7 @@ impl OverKey {
                 // The value before the first iteration is mostly that from before the program's start.
                 let (from, to) = (from.map_or(1, |from| from as u64), to.map(|to| to as u64));
                 let good = whole && to.is_none_or(|to| from <= to);
-                let range = Over::Iterations { from, to };
+                let range = Over::Iterations { from, to, phase };
                 good.then_some(range).ok_or("'from' and 'to' must be iterations, the first first")
             }
         }
@@ -173,6 +186,25 @@ impl TryFrom<MetricKeys> for Metric {
             return Err("'name' is empty");
         }
         Ok(Self { name: keys.name, source: Source::of(keys.regex, keys.variable)?, tolerance })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CurveKeys {
+    name: Option<String>,
+    variable: String,
+}
+
+impl TryFrom<CurveKeys> for Curve {
+    type Error = &'static str;
+
+    fn try_from(keys: CurveKeys) -> Result<Self, Self::Error> {
+        let CurveKeys { name, variable } = keys;
+        let Source::Variable(variable) = Source::of(None, Some(variable))? else {
+            return Err("give 'variable'");
+        };
+        Ok(Self { name: name.unwrap_or_else(|| variable.clone()), variable })
     }
 }
 

@@ -57,6 +57,11 @@ pub fn bound<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, 
     real(deserializer, 0.0..=9_007_199_254_740_991.0)
 }
 
+/// How far into an iteration, as a fraction of one.
+pub fn phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    real(deserializer, 0.0..=1.0)
+}
+
 /// Bytes from a target on.
 pub fn offset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let parse = |text: &str| {

@@ -290,6 +290,7 @@ fn attempt(error: &AttemptError) -> u8 {
         E::Order(error) => order(error),
         E::Trigger(error) => trigger(error),
         E::Inject(error) => inject(error),
+        E::MovingCurve(_) => USAGE,
         E::TooShort => PROCESS,
         E::Never(_) => NEVER,
     }

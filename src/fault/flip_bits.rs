@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub(super) const FLIP_BITS: Spec = Spec {
+/// Flips the bits that it names.
+pub const FLIP_BITS: Spec = Spec {
     name: "flip-bits",
     argument: Some("BITS"),
     about: "Flip these bits, as in 3,17: bit 0 is the lowest of the first byte",

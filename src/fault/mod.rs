@@ -17,6 +17,7 @@ mod random_bytes;
 mod set;
 mod special;
 
+pub use flip_bits::FLIP_BITS;
 pub use random::Bounds;
 pub use set::{Set, bytes_of};
 
@@ -33,7 +34,7 @@ const VALUE: u64 = 8;
 pub const MODELS: [&Spec; 13] = [
     &random::RANDOM,
     &flip::FLIP,
-    &flip_bits::FLIP_BITS,
+    &FLIP_BITS,
     &burst::BURST,
     &mask::AND,
     &mask::OR,

@@ -15,5 +15,5 @@ mod urgency;
 pub use condition::{Condition, ConditionError, Distance};
 pub use event::{Event, Fired, monotonic_ns};
 pub use schedule::{Schedule, ScheduleError};
-pub use target::{Find, Seen, TriggerError, scalar, value_of};
+pub use target::{Find, Seen, Spot, TriggerError, scalar};
 pub use trigger::{Trigger, Waited};

@@ -83,9 +83,32 @@ pub fn json(scalar: Scalar, number: Number) -> Json {
     .json()
 }
 
-/// The value of what was `seen` in `space`, now; none where it has no page.
-pub fn value_of(space: Space, seen: &Seen) -> Option<Number> {
-    Aimed::new(space, seen)?.number()
+/// Where a number lies, without what told its type: so other threads can have it.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    gva: Gva,
+    scalar: Scalar,
+    pointers: Vec<(Gva, u64)>,
+}
+
+impl Seen {
+    /// The number by itself.
+    pub fn spot(&self) -> Spot {
+        let Place { gva, ref pointers, .. } = self.place;
+        Spot { gva, scalar: self.scalar, pointers: pointers.clone() }
+    }
+}
+
+impl Spot {
+    /// The number now, in `space`; none where it has no page, or the way there has changed.
+    pub fn number(&self, space: Space) -> Option<Number> {
+        Aimed::new(space, self)?.number()
+    }
+
+    /// Whether pointers lead there, which may come to lead elsewhere.
+    pub fn may_move(&self) -> bool {
+        !self.pointers.is_empty()
+    }
 }
 
 /// Finds a target anew: pointers on the way there may have changed.
@@ -141,12 +164,12 @@ impl<'t> Cell<'t> {
 }
 
 impl<'t> Aimed<'t> {
-    /// Aims at what was `seen` in `space`, if it has a page.
-    pub fn new(space: Space<'t>, seen: &Seen) -> Option<Self> {
+    /// Aims at the `spot` in `space`, if it has a page.
+    pub fn new(space: Space<'t>, spot: &Spot) -> Option<Self> {
         let pointer = |&(at, to): &(Gva, u64)| Some((Cell::new(space, at, 8)?, to));
-        let pointers = seen.place.pointers.iter().map(pointer).collect::<Option<_>>()?;
-        let value = Cell::new(space, seen.place.gva, seen.scalar.size())?;
-        Some(Self { scalar: seen.scalar, value, pointers })
+        let pointers = spot.pointers.iter().map(pointer).collect::<Option<_>>()?;
+        let value = Cell::new(space, spot.gva, spot.scalar.size())?;
+        Some(Self { scalar: spot.scalar, value, pointers })
     }
 
     /// The value now; none where the way there has changed.

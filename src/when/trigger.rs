@@ -88,7 +88,7 @@ impl<'t> Trigger<'t> {
 
     fn aim(&mut self) -> Result<(), TriggerError> {
         let aimed = |target: &String| match (self.find)(target) {
-            Ok(seen) => Ok(Aimed::new(self.space, &seen)),
+            Ok(seen) => Ok(Aimed::new(self.space, &seen.spot())),
             Err(TriggerError::Target(error)) if error.is_of_memory() => Ok(None),
             Err(error) => Err(error),
         };

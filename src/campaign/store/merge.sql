@@ -5,6 +5,7 @@ CREATE TEMP TABLE taken AS
 
 DELETE FROM main.injections WHERE trial IN (SELECT number FROM taken);
 DELETE FROM main.metrics WHERE trial IN (SELECT number FROM taken);
+DELETE FROM main.samples WHERE trial IN (SELECT number FROM taken);
 DELETE FROM main.trials WHERE number IN (SELECT number FROM taken);
 
 INSERT OR IGNORE INTO main.outputs (hash, total, bytes)
@@ -20,6 +21,7 @@ WHERE number IN (SELECT number FROM taken);
 INSERT INTO main.injections
     SELECT * FROM other.injections WHERE trial IN (SELECT number FROM taken);
 INSERT INTO main.metrics SELECT * FROM other.metrics WHERE trial IN (SELECT number FROM taken);
+INSERT INTO main.samples SELECT * FROM other.samples WHERE trial IN (SELECT number FROM taken);
 INSERT INTO main.failures
     SELECT * FROM other.failures theirs WHERE NOT EXISTS (SELECT 1 FROM main.failures own
         WHERE (own.trial, own.time, own.why) = (theirs.trial, theirs.time, theirs.why));

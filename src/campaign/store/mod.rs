@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Each brings a store of the version before to the next; a new store has them all.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("samples.sql")];
 /// Tells our files from other programs' (`PRAGMA application_id`): "vmfi".
 const APPLICATION: i64 = 0x766d_6669;
 /// How long another process's transaction is waited for.
@@ -61,6 +61,11 @@ pub enum StoreError {
         /// Ours.
         known: usize,
     },
+    /// An earlier version of vmfi wrote it, and it cannot be changed.
+    #[error(
+        "{0} was written by an older vmfi, and cannot be brought up to date there: copy it to where it can be written"
+    )]
+    Older(PathBuf),
     /// Somebody else runs the campaign.
     #[error("{0} is in use: another 'vmfi campaign run' has it")]
     InUse(PathBuf),
@@ -140,15 +145,16 @@ impl Store {
             return Err(StoreError::Missing(path.to_owned()));
         }
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, None);
-        let store = match store {
+        let mut store = match store {
             Ok(store) => store,
             // As others may read what they may not write.
             Err(_) => Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)?,
         };
         match store.version()? {
-            version if version < MIGRATIONS.len() => Err(StoreError::NoStore(path.to_owned())),
-            _ => Ok(store),
+            0 => return Err(StoreError::NoStore(path.to_owned())),
+            _ => store.migrate().map_err(|_| StoreError::Older(path.to_owned()))?,
         }
+        Ok(store)
     }
 
     fn connect(path: &Path, flags: OpenFlags, lock: Option<Lock>) -> Result<Self, StoreError> {
@@ -337,10 +343,14 @@ fn add_trial(step: &Transaction, trial: &Trial) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::campaign::curve::Point;
     use crate::campaign::expand::Kind;
     use crate::campaign::outcome::{Outcome, Verdict};
     use crate::campaign::ran::{Ending, Ran};
-    use crate::campaign::samples::{ended, facts, made, missed, output, plan, ran, trial, verdict};
+    use crate::campaign::samples::{
+        counting, ended, facts, made, missed, output, plan, ran, trial, verdict,
+    };
+    use serde_json::Value as Json;
     use tempfile::TempDir;
 
     fn folder() -> TempDir {
@@ -514,10 +524,52 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("a.db");
         let store = begun(&path);
-        store.connection.pragma_update(None, "user_version", 2).unwrap();
+        store.connection.pragma_update(None, "user_version", 3).unwrap();
         drop(store);
-        fails(Store::open(&path), "was written by a newer vmfi (schema 2, this one knows 1)");
+        fails(Store::open(&path), "was written by a newer vmfi (schema 3, this one knows 2)");
         fails(Store::read(&path), "was written by a newer vmfi");
+    }
+
+    #[test]
+    fn an_older_schema_is_brought_up_to_date() {
+        let folder = folder();
+        let path = folder.path().join("a.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        assert_eq!(Store::read(&path).unwrap().version().unwrap(), MIGRATIONS.len());
+        begun(&path);
+        assert_eq!(numbers(&Store::read(&path).unwrap(), false).len(), 3);
+    }
+
+    #[test]
+    fn curves_are_kept_point_by_point() {
+        let folder = folder();
+        let mut store = begun(&folder.path().join("a.db"));
+        let plan = counting("[[curve]]\nvariable = 'normr'");
+        let point = |iteration, value| Point {
+            iteration,
+            at: Duration::from_millis(2),
+            values: vec![value],
+        };
+        let points = vec![point(0, Some(3.5)), point(1, Some(f64::NAN)), point(-7, None)];
+        let each = Some(Duration::from_millis(9));
+        let ran = Ran { points, iteration_time: each, ..ran("x") };
+        store.finish(&plan, &three()[2], 0, (&ran, &masked())).unwrap();
+        let story = store.story(1).unwrap();
+        let samples = story["samples"].as_array().unwrap();
+        let values: Vec<_> = samples.iter().map(|own| (&own["iteration"], &own["value"])).collect();
+        assert_eq!(
+            values,
+            [(&(-7).into(), &Json::Null), (&0.into(), &3.5.into()), (&1.into(), &Json::Null)]
+        );
+        assert_eq!(
+            (&samples[1]["name"], &samples[1]["time_ns"]),
+            (&"normr".into(), &2_000_000.into())
+        );
+        assert_eq!(story["iteration_ns"], 9_000_000);
     }
 
     #[test]

@@ -85,8 +85,8 @@ impl Store {
         Ok(Some(Verdict { outcome, why, tolerated }))
     }
 
-    /// What was seen of the finished run `number`, as far as judging needs it: the receipts of its
-    /// injections are had from [`Store::receipts`].
+    /// What was seen of the finished run `number`, as far as judging needs it: neither the receipts
+    /// of its injections nor the points of its curves.
     fn ran(&self, number: u64) -> Result<Ran, StoreError> {
         let plan = self.plan()?;
         let metrics = self.metrics(number)?;
@@ -96,12 +96,10 @@ impl Store {
         });
         let variables = variables.collect();
         let sql = "SELECT exit_status, signal, time_ns, cpu_time_ns, host_cpu_time_ns, iterations, \
-                   stdout, stderr, why, restore_ns, prepare_ns, read_ns FROM trials WHERE number = ?1";
+                   stdout, stderr, why, restore_ns, prepare_ns, read_ns, iteration_ns FROM trials WHERE number = ?1";
         let row = self.connection.query_row(sql, [number as i64], |row| {
-            let ns = |index| {
-                row.get::<_, Option<i64>>(index)
-                    .map(|ns| Duration::from_nanos(ns.unwrap_or(0) as u64))
-            };
+            let ns =
+                |index| row.get::<_, Option<i64>>(index).map(|ns| nanoseconds(ns.unwrap_or(0)));
             let status: Option<u8> = row.get(0)?;
             let signal: Option<u8> = row.get(1)?;
             let ending = match (status, signal) {
@@ -121,6 +119,8 @@ impl Store {
                 cpu_time: ns(3)?,
                 host_cpu_time: ns(4)?,
                 iterations: row.get(5)?,
+                iteration_time: row.get::<_, Option<i64>>(12)?.map(nanoseconds),
+                points: Vec::new(),
                 variables,
                 injections: Vec::new(),
                 overhead,
@@ -175,6 +175,7 @@ impl Store {
             ("injections", "SELECT * FROM injections WHERE trial = ?1 ORDER BY number"),
             ("metrics", "SELECT * FROM metrics WHERE trial = ?1"),
             ("failures", "SELECT * FROM failures WHERE trial = ?1"),
+            ("samples", "SELECT * FROM samples WHERE trial = ?1"),
         ] {
             let rows = self.json(sql, number)?.into_iter().map(Json::Object);
             story.insert(name.to_owned(), rows.collect());
@@ -197,6 +198,10 @@ impl Store {
                 .collect()
         })
     }
+}
+
+fn nanoseconds(ns: i64) -> Duration {
+    Duration::from_nanos(ns as u64)
 }
 
 fn named(kind: &str) -> Option<Kind> {

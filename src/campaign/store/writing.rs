@@ -1,6 +1,7 @@
 //! What is written to a store once it has begun.
 
 use super::{Store, StoreError};
+use crate::campaign::curve::Point;
 use crate::campaign::expand::{Draw, Trial};
 use crate::campaign::golden::value;
 use crate::campaign::outcome::Verdict;
@@ -56,12 +57,14 @@ impl Store {
                     ns(ran.overhead.read),
                     host,
                     jiff::Timestamp::now().to_string(),
+                    ran.iteration_time.map(ns),
                 ],
             )?;
             for made in &ran.injections {
                 add_made(step, plan, trial, made)?;
             }
-            add_metrics(step, plan, number, ran)
+            add_metrics(step, plan, number, ran)?;
+            add_samples(step, plan, number, &ran.points)
         })
     }
 
@@ -143,6 +146,22 @@ fn add_metrics(step: &Transaction, plan: &Plan, number: i64, ran: &Ran) -> rusql
     for (name, value) in own.into_iter().chain(named) {
         let text = value.map(|value| format!("{value:e}"));
         add.execute(params![number, name, value, text])?;
+    }
+    Ok(())
+}
+
+fn add_samples(
+    step: &Transaction,
+    plan: &Plan,
+    number: i64,
+    points: &[Point],
+) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO samples VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut add = step.prepare_cached(sql)?;
+    for point in points {
+        for (curve, value) in plan.curves.iter().zip(&point.values) {
+            add.execute(params![number, curve.name, point.iteration, ns(point.at), value])?;
+        }
     }
     Ok(())
 }
