@@ -3,6 +3,7 @@
 use crate::common::{Ran, built, files, kernels, vmfi, vmfi_in};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -559,4 +560,99 @@ fn where_output_is_another_each_time_a_metric_decides() {
         own.inspect(|trial| assert_eq!(came_to(trial), (outcome, why, fate))).count()
     };
     assert!(count(0) > 0 && count(1) > 0 && count(0) + count(1) == 6);
+}
+
+const CENSUS: &str = "trials = 'all'
+null = 1
+[program]
+command = [{program}]
+counter = 'niters'
+[[target]]
+at = 'rtrans'
+[[fault]]
+flip-each = '51..52'
+[when]
+over = 'iterations'
+from = 3
+to = 5
+phase = 0.5
+[[curve]]
+variable = 'normr'
+[[metric]]
+name = 'residual'
+regex = 'Final residual: (\\S+)'
+";
+
+/// The bit that was flipped, and the iteration that this waited for.
+fn bit_and_iteration(story: &Value) -> (u32, u64) {
+    let receipt = &injection(story)["receipt"];
+    let number = |name: &str| {
+        let text = receipt[name].as_str().unwrap();
+        u64::from_str_radix(text, 16).unwrap().swap_bytes()
+    };
+    let seen = &receipt["trigger"]["values"]["niters"];
+    ((number("before") ^ number("after")).trailing_zeros(), seen.as_u64().unwrap())
+}
+
+/// The points of a run's curve.
+fn curve(story: &Value) -> BTreeMap<i64, f64> {
+    let point = |own: &Value| Some((own["iteration"].as_i64()?, own["value"].as_f64()?));
+    story["samples"].as_array().unwrap().iter().filter_map(point).collect()
+}
+
+/// What the program says of its way, as `Iteration = 15   Residual = 46.7314`.
+fn printed(story: &Value) -> BTreeMap<i64, f64> {
+    let line = |line: &str| {
+        let (iteration, value) = line.strip_prefix("Iteration = ")?.split_once("   Residual = ")?;
+        Some((iteration.parse().ok()?, value.parse().ok()?))
+    };
+    story["stdout_text"].as_str().unwrap().lines().filter_map(line).collect()
+}
+
+#[test]
+fn a_census_has_each_bit_and_iteration_once_and_curves_show_the_way() {
+    let study = Study::new(CENSUS, "hpccg 30 30 30");
+    study.finish("a.db", &[]);
+    let all = study.injected("a.db");
+    let found: BTreeSet<_> = all.iter().map(bit_and_iteration).collect();
+    let expected = (3..=5).flat_map(|iteration| [(51, iteration), (52, iteration)]);
+    assert_eq!((all.len(), found), (6, expected.collect()));
+    let store = study.store("a.db");
+    let golden: Vec<_> = study
+        .trials("a.db")
+        .iter()
+        .filter(|run| is_done(run, Kind::Golden))
+        .map(|run| store.story(run.trial.number).unwrap())
+        .collect();
+    // A look may come too late on a busy host, and misses an iteration then, but not each time.
+    for (iteration, value) in printed(&golden[0]) {
+        let same = |story: &&Value| {
+            curve(story).get(&iteration).is_some_and(|own| (own / value - 1.0).abs() < 1e-5)
+        };
+        assert!(golden.iter().filter(same).count() > 5, "{iteration}: {value}");
+    }
+    assert!(golden.iter().all(|story| story["iteration_ns"].as_u64().unwrap() > 100_000));
+    // The same way up to the fault, and another one from there on.
+    let known = curve(&golden[0]);
+    let parts = |story: &Value| {
+        let at = bit_and_iteration(story).1 as i64;
+        let own = curve(story);
+        let differs = |iteration: &i64| own.get(iteration) != known.get(iteration);
+        (
+            known.keys().filter(|own| **own < at).any(differs),
+            known.keys().filter(|own| **own > at + 1).all(differs),
+        )
+    };
+    let as_meant = all.iter().map(parts).filter(|parts| *parts == (false, true)).count();
+    assert!(as_meant > 3, "{:?}", all.iter().map(parts).collect::<Vec<_>>());
+    let report = study.vmfi(&["report", "a.db", "--json"]);
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert!(report["sampled_from"].as_str().unwrap().starts_with("a census"));
+}
+
+#[test]
+fn a_curve_must_stay_where_it_is() {
+    let plan = CENSUS.replace("variable = 'normr'", "variable = 'A.list_of_vals[0]'");
+    let study = Study::new(&plan, "hpccg 10 10 10");
+    fails(&study, &[], 2, &["'A.list_of_vals[0]' of a [[curve]] lies behind a pointer"]);
 }
