@@ -42,8 +42,11 @@ CXXFLAGS := -O2 -g -std=gnu++17 -Wall -Wextra -Werror
 # Tests that nothing else may run beside.
 ALONE := a_loaded_host_makes_no_hangs the_asked_iteration_is_hit
 
-.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix test-slurm table1-small \
-	bench lint setup fixtures clean
+# How many guests the experiments run at once.
+JOBS ?= $(shell nproc)
+
+.PHONY: help build install uninstall demo demo-stop test test-full-size test-plain-kernel test-matrix test-slurm \
+	table1 table1-small bits bench lint setup fixtures clean
 
 help:
 	@echo "make build            target/release/vmfi, the link kmem to it, and target/guest/wrapper"
@@ -56,7 +59,10 @@ help:
 	@echo "make test-plain-kernel  a kernel without BTF and kallsyms, built here (10 min, 3 GB)"
 	@echo "make test-matrix      many kernels, sizes and machine types; writes docs/support-matrix.md (10 min)"
 	@echo "make test-slurm       a campaign under a Slurm of its own; installs slurm-wlm and munge (2 min)"
-	@echo "make table1-small     the paper's experiment in small, by experiments/table1-small.toml (1 min)"
+	@echo "make table1           the paper's experiment, by experiments/table1.toml (1 h)"
+	@echo "make table1-small     the same on a small grid, by experiments/table1-small.toml (1 min)"
+	@echo "make bits             which bits of a double matter, by experiments/bits.toml (1 h)"
+	@echo "JOBS=N                of these: so many guests at once"
 	@echo "make bench            times of commands, guests and trials"
 	@echo "make lint             formatting and clippy"
 	@echo "KERNEL=PATH           use this guest kernel"
@@ -192,10 +198,12 @@ test-matrix: setup build $(FIXTURES) $(MATRIX_KERNELS)
 test-slurm: setup build target/fixtures/hpccg target/kernels/bookworm/vmlinuz
 	tests/slurm.sh
 
-TABLE1 := target/table1-small.db
-table1-small: setup build target/fixtures/hpccg target/kernels/bookworm/vmlinuz
-	rm -f $(TABLE1) $(TABLE1)-*
-	$(PROGRAM) campaign run experiments/table1-small.toml --store $(TABLE1) -j $(shell nproc)
+# The shipped experiments: each goes on where it was ended, and ends with its page. A store that is
+# to be made anew must be removed by hand: it may be hours of work.
+EXPERIMENTS := table1 table1-small bits
+$(EXPERIMENTS): setup build target/fixtures/hpccg target/kernels/bookworm/vmlinuz
+	$(PROGRAM) campaign run experiments/$@.toml --store target/$@.db -j $(JOBS)
+	$(PROGRAM) report target/$@.db --html target/$@.html
 
 target/bench/peer: benches/peer.c
 	@mkdir -p $(@D)

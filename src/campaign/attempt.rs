@@ -440,15 +440,23 @@ impl<'r> Run<'r> {
             }
             Err(error) => return Ok(missed(draw, error.to_string())),
         };
+        let at = Some(self.watch.started().elapsed());
+        let counted = receipt.as_ref().and_then(|receipt| self.counted(receipt));
         Ok(Made {
             number: draw.number,
             receipt,
             why: None,
-            at: Some(self.watch.started().elapsed()),
+            at,
             cpu_time: self.watch.cpu_time(),
-            iteration: self.iterations(victim),
+            iteration: counted.or_else(|| self.iterations(victim)),
             fate: None,
         })
+    }
+
+    /// What the program's counter was at the write, where that was waited for and looked at.
+    fn counted(&self, receipt: &Receipt) -> Option<f64> {
+        let values = receipt.trigger.as_ref()?.values_after.as_ref()?;
+        values.get(self.plan.program.counter.as_ref()?)?.as_f64()
     }
 
     fn iterations(&self, victim: &Victim) -> Option<f64> {
