@@ -8,6 +8,7 @@ mod common;
 mod device;
 mod docs;
 mod environment;
+mod experiments;
 mod faults;
 mod gate;
 mod golden;
