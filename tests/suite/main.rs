@@ -31,6 +31,7 @@ mod shell;
 mod sites;
 mod snapshot;
 mod solver;
+mod tutorial;
 mod typed;
 mod vms;
 mod wrapper;
