@@ -59,6 +59,11 @@ impl Kind {
             Self::Injected => "injected",
         }
     }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Golden, Self::Null, Self::Injected].into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// What is drawn for an injection.

@@ -54,6 +54,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the program has failed: it neither ended as it should, nor noticed.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::GuestCrash | Self::Crash | Self::Hang | Self::Sdc)
+    }
+
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.name() == name)

@@ -7,14 +7,14 @@ use super::mistake::{PlanError, complaint};
 use super::tables::{CurveKeys, GuestKeys, MetricKeys, WhenKeys};
 use super::values;
 use crate::digest;
-use crate::fault::{LONGEST as LONGEST_FAULT, Model};
+use crate::fault::{LONGEST as LONGEST_FAULT, Model, OneBit};
 use crate::inject::{Order, What};
 use crate::lab::Accel;
 use crate::scalar::Scalar;
 use crate::site::Allow;
 use crate::when::Condition;
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -305,7 +305,7 @@ pub struct Published {
 }
 
 /// Figures of several runs, as far as they are known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Figures {
     /// How many runs.
@@ -412,6 +412,14 @@ impl Change {
         match self {
             Self::Value(text) => What::Value(text),
             Self::Model(model) => What::Model(&**model),
+        }
+    }
+
+    /// Which bit it flips, if that is all that it does.
+    pub fn one_bit(&self) -> Option<OneBit> {
+        match self {
+            Self::Value(_) => None,
+            Self::Model(model) => model.one_bit(),
         }
     }
 }

@@ -184,7 +184,7 @@ fn campaign(args: &RunArgs, json: bool) -> anyhow::Result<()> {
     let ended = campaign.run();
     shown.end();
     match ended? {
-        Ended::Finished => super::report::print(&store, json),
+        Ended::Finished => super::report::of_store(&store, json),
         Ended::Stopped => {
             let again = format!("stopped; '{}' goes on", typed());
             output::note(&again);

@@ -1,6 +1,6 @@
 //! Random bits flipped, none of them twice.
 
-use super::{Fault, FaultError, Form, Model, Spec, VALUE, count};
+use super::{Fault, FaultError, Form, Model, OneBit, Spec, VALUE, count};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
@@ -34,6 +34,10 @@ impl Model for Flip {
             FaultError::TooManyBits { count: self.count, what: what(), bits: form.bits() }
         })?;
         Fault::toggling(form, &bits)
+    }
+
+    fn one_bit(&self) -> Option<OneBit> {
+        (self.count == 1).then_some(OneBit::Any)
     }
 }
 

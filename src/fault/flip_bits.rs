@@ -1,6 +1,6 @@
 //! Given bits flipped.
 
-use super::{Fault, FaultError, Form, Model, Spec};
+use super::{Fault, FaultError, Form, Model, OneBit, Spec};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -49,5 +49,10 @@ impl Model for FlipBits {
 
     fn draws(&self) -> bool {
         false
+    }
+
+    fn one_bit(&self) -> Option<OneBit> {
+        let mut bits = self.bits.iter().copied();
+        bits.next().filter(|_| bits.next().is_none()).map(OneBit::This)
     }
 }

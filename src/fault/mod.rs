@@ -76,6 +76,20 @@ pub trait Model: fmt::Debug + fmt::Display + Send + Sync {
     fn draws(&self) -> bool {
         true
     }
+
+    /// Which bit it flips, if that is all that it does.
+    fn one_bit(&self) -> Option<OneBit> {
+        None
+    }
+}
+
+/// A bit that is flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OneBit {
+    /// Each is as likely as the others.
+    Any,
+    /// This one: 0 is the lowest of the first byte.
+    This(u64),
 }
 
 /// What is known of the value that is to change.

@@ -36,7 +36,7 @@ impl Statistics {
             return None;
         }
         let (mean, variance) = moments(&sorted);
-        let (runs, median, mode) = (sorted.len(), median(&sorted), mode(&sorted)?);
+        let (runs, median, mode) = (sorted.len(), median(&sorted)?, mode(&sorted)?);
         Some(Self { runs, min, max, mean, median, mode, variance, sd: variance.sqrt() })
     }
 }
@@ -50,10 +50,11 @@ fn moments(values: &[f64]) -> (f64, f64) {
     (first + shift, if values.len() < 2 { 0.0 } else { squares / (count - 1.0) })
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { at(half) } else { at(half - 1) / 2.0 + at(half) / 2.0 }
+/// The middle one of what is in order, or the mean of the two in the middle.
+pub fn median(sorted: &[f64]) -> Option<f64> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = *sorted.get((sorted.len() - 1) / 2)?;
+    Some(lower / 2.0 + upper / 2.0)
 }
 
 fn mode(sorted: &[f64]) -> Option<f64> {
@@ -75,6 +76,17 @@ pub struct Share {
     pub high: f64,
 }
 
+/// A number that is not known, and the interval that holds it 95 times of 100.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The best guess.
+    pub value: f64,
+    /// The lower end of its interval.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
 impl Share {
     /// `count` of `all`; of none at all, anything may be.
     pub fn of(count: u64, all: u64) -> Self {
@@ -90,6 +102,62 @@ impl Share {
         let high = if count == all { 1.0 } else { (centre + spread) / scale };
         Self { count, share: p, low, high }
     }
+
+    /// `count` of `all` that are looked at, where there are `left` more and no others: what is known of the
+    /// share of all of them. Nothing is sampled, and without any left nothing is uncertain.
+    pub fn of_all(count: u64, all: u64, left: u64) -> Self {
+        let share = |count: u64, all: u64| if all == 0 { 0.0 } else { count as f64 / all as f64 };
+        let (low, high) = (share(count, all + left), share(count + left, all + left));
+        Self { count, share: share(count, all), low, high }
+    }
+
+    /// Half of its interval.
+    pub fn margin(self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+}
+
+impl Estimate {
+    /// The sum of shares of which each is of another part, and weighs so much: their intervals are put
+    /// together as Zou and Donner do it (Statistics in Medicine 27, 2008), which is that of the share alone
+    /// where there is one.
+    pub fn sum(parts: &[(f64, Share)]) -> Self {
+        let value: f64 = parts.iter().map(|(weight, share)| weight * share.share).sum();
+        let spread = |end: fn(&Share) -> f64| {
+            let squares =
+                parts.iter().map(|(weight, share)| (weight * (end(share) - share.share)).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let (low, high) = (spread(|share| share.low), spread(|share| share.high));
+        Self { value, low: (value - low).max(0.0), high: value + high }
+    }
+}
+
+/// How many faults must be drawn of `population`, or of more than can be counted, so that a share is known
+/// to `margin` 95 times of 100, whatever it is (Leveugle et al., DATE 2009, with p = 0.5).
+pub fn sample_size(population: Option<f64>, margin: f64) -> u64 {
+    let unbounded = Z * Z * 0.25 / (margin * margin);
+    let size = population.map_or(unbounded, |all| all / (1.0 + (all - 1.0) / unbounded));
+    size.ceil() as u64
+}
+
+/// Below what a share is 95 times of 100 of which none of `all` was seen: of one side, unlike the interval.
+pub fn none_of(all: u64) -> f64 {
+    if all == 0 { 1.0 } else { 1.0 - 0.05_f64.powf(1.0 / all as f64) }
+}
+
+/// McNemar's test, exact: how likely it is that of pairs which differ so many or fewer are of the rarer kind,
+/// if both kinds are as likely; `one` and `other` are how many there are of each.
+pub fn mcnemar(one: u64, other: u64) -> f64 {
+    let (fewer, all) = (one.min(other), one + other);
+    // In logarithms, for the terms are far beyond what a float holds.
+    let mut term = -(all as f64) * std::f64::consts::LN_2;
+    let mut sum = term.exp();
+    for drawn in 1..=fewer {
+        term += ((all - drawn + 1) as f64 / drawn as f64).ln();
+        sum += term.exp();
+    }
+    (2.0 * sum).min(1.0)
 }
 
 #[cfg(test)]
@@ -135,5 +203,54 @@ mod tests {
         assert_eq!(Statistics::of(&[2.0, 1.0, 2.0, 1.0]).unwrap().mode, 1.0);
         assert_eq!(Statistics::of(&[1.0, 2.0, 4.0, 9.0]).unwrap().median, 3.0);
         assert_eq!((Statistics::of(&[]), Statistics::of(&[f64::NAN])), (None, None));
+    }
+
+    #[test]
+    fn sample_sizes() {
+        // Leveugle et al., DATE 2009, and the formula worked out by hand for small populations.
+        assert_eq!([0.05, 0.03, 0.01].map(|margin| sample_size(None, margin)), [385, 1068, 9604]);
+        assert_eq!(sample_size(Some(1000.0), 0.05), 278);
+        assert_eq!(sample_size(Some(3584.0), 0.01), 2611);
+        assert_eq!(sample_size(Some(1.0), 0.05), 1);
+        assert_eq!(sample_size(Some(1e18), 0.05), 385);
+    }
+
+    #[test]
+    fn what_was_never_seen() {
+        // 1 - 0.05^(1/30), and the rule of three.
+        assert!(near(none_of(30), 0.0950));
+        assert!((none_of(3000) - 3.0 / 3000.0).abs() < 3e-6);
+        assert_eq!(none_of(0), 1.0);
+    }
+
+    #[test]
+    fn pairs_that_differ() {
+        // Binomial sums: 2 * (1 + 12 + 66) / 2^12, 2 / 2^6, and of 6 and 4 more than 1.
+        assert!((mcnemar(2, 10) - 158.0 / 4096.0).abs() < 1e-12);
+        assert!((mcnemar(6, 0) - 2.0 / 64.0).abs() < 1e-12);
+        assert_eq!((mcnemar(5, 5), mcnemar(0, 0)), (1.0, 1.0));
+        // Summed as whole numbers of any length.
+        assert!((mcnemar(1900, 2100) - 0.001_649_266).abs() < 1e-9, "{}", mcnemar(1900, 2100));
+    }
+
+    #[test]
+    fn a_sum_of_one_part_has_its_interval() {
+        let share = Share::of(5, 10);
+        let sum = Estimate::sum(&[(10.0, share)]);
+        assert!(near(sum.value, 5.0) && near(sum.low, 2.3659) && near(sum.high, 7.6341), "{sum:?}");
+        let nothing = Estimate::sum(&[(10.0, Share::of(0, 30))]);
+        assert!(nothing.low == 0.0 && near(nothing.high, 1.1351), "{nothing:?}");
+        // Two equal ones: the same share, and a width by the root of two smaller.
+        let both = Estimate::sum(&[(0.5, share), (0.5, share)]);
+        assert!(near(both.value, 0.5) && near(both.low, 0.5 - 0.263_41 / 2f64.sqrt()), "{both:?}");
+    }
+
+    #[test]
+    fn all_that_there_are_are_no_sample() {
+        let whole = Share::of_all(3, 12, 0);
+        assert_eq!((whole.share, whole.low, whole.high), (0.25, 0.25, 0.25));
+        let part = Share::of_all(3, 12, 12);
+        assert_eq!((part.share, part.low, part.high), (0.25, 0.125, 0.625));
+        assert_eq!(Share::of_all(0, 0, 0).share, 0.0);
     }
 }

@@ -4,9 +4,11 @@
 
 mod file;
 mod reading;
+mod records;
 mod writing;
 
 pub use reading::Stored;
+pub use records::{Injection, Record, Samples, Written};
 
 use super::expand::{Draw, Trial};
 use super::plan::Plan;

@@ -59,7 +59,7 @@ impl Store {
         })?;
         let mut all = Vec::new();
         for (number, seed, kind, boot, judged) in rows {
-            let kind = named(&kind).ok_or_else(|| self.damaged(format!("kind '{kind}'")))?;
+            let kind = Kind::named(&kind).ok_or_else(|| self.damaged(format!("kind '{kind}'")))?;
             let injections = draws.remove(&number).unwrap_or_default();
             let verdict = self.verdict(judged)?;
             let wanted = verdict.is_some() && kinds.contains(&kind);
@@ -153,17 +153,17 @@ impl Store {
 
     /// How many came to nothing.
     pub fn failures(&self) -> Result<u64, StoreError> {
-        let count = "SELECT count(*) FROM failures";
-        let count = self.connection.query_row(count, [], |row| row.get::<_, i64>(0));
-        Ok(count.map_err(|source| self.failed(source))? as u64)
+        self.count("SELECT count(*) FROM failures")
     }
 
-    /// What had become of the faults of finished trials at the end, and of how many.
-    pub fn fates(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let sql = "SELECT fate, count(*) FROM injections JOIN trials t ON trial = t.number \
-                   WHERE t.kind = 'injected' AND fate IS NOT NULL GROUP BY fate";
-        let count = |row: &Row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64));
-        Ok(self.all(sql, [], count)?.into_iter().collect())
+    /// How many trials with faults there are, finished or not.
+    pub fn planned(&self) -> Result<u64, StoreError> {
+        self.count("SELECT count(*) FROM trials WHERE kind = 'injected'")
+    }
+
+    fn count(&self, sql: &str) -> Result<u64, StoreError> {
+        let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        Ok(count.map_err(|source| self.failed(source))? as u64)
     }
 
     /// Everything that is known of a trial: column by column, as JSON.
@@ -202,10 +202,6 @@ impl Store {
 
 fn nanoseconds(ns: i64) -> Duration {
     Duration::from_nanos(ns as u64)
-}
-
-fn named(kind: &str) -> Option<Kind> {
-    [Kind::Golden, Kind::Null, Kind::Injected].into_iter().find(|own| own.name() == kind)
 }
 
 /// A column as JSON: texts that hold JSON, as receipts do, are taken for that.

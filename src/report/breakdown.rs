@@ -1,0 +1,210 @@
+//! Outcomes counted apart: by target, by bit, by the time of injection.
+//!
+//! Only trials with one injection are looked at: of several, none can be told to have made the outcome.
+
+use super::findings::Findings;
+use super::statistics::Share;
+use crate::campaign::Kind;
+use crate::campaign::outcome::Outcome;
+use crate::campaign::plan::{Over, When};
+use crate::campaign::store::Record;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Into at most so many parts the time of injection is cut.
+const MOST_PARTS: f64 = 20.0;
+
+/// How often each outcome is, by its name: shares are of those into which a fault went; that of those into
+/// which none did is of all.
+pub type Outcomes = BTreeMap<&'static str, Share>;
+
+/// What some trials came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tally {
+    /// How many trials.
+    pub trials: u64,
+    /// What they came to.
+    pub outcomes: Outcomes,
+    /// Those that failed, as [`Outcome::is_failure`] has it, of those into which a fault went.
+    pub failed: Share,
+}
+
+/// What the trials of a target came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct ByTarget {
+    /// The target.
+    pub target: String,
+    /// How likely it is beside the others: a share of all.
+    pub weight: f64,
+    /// Its trials.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// What the trials came to that changed one bit.
+#[derive(Clone, Debug, Serialize)]
+pub struct ByBit {
+    /// The target.
+    pub target: String,
+    /// Which bit of what was written, 0 the lowest.
+    pub bit: u64,
+    /// Its trials.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// What the trials came to that were injected into at some time.
+#[derive(Clone, Debug, Serialize)]
+pub struct ByTime {
+    /// From here on,
+    pub from: f64,
+    /// to here, not included.
+    pub to: f64,
+    /// Their trials.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// What the time of injection is told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The program's counter, as it was at the write.
+    Iterations,
+    /// Seconds from the program's start on.
+    Seconds,
+}
+
+impl Tally {
+    /// Of `records`; of a census nothing is sampled, and so many of it are `left`.
+    pub fn of<'r>(records: impl Iterator<Item = &'r Record> + Clone, census: Option<u64>) -> Self {
+        let trials = records.clone().count() as u64;
+        let count =
+            |wanted: Outcome| records.clone().filter(|own| own.outcome == wanted).count() as u64;
+        let share = |count, all| match census {
+            Some(left) => Share::of_all(count, all, left),
+            None => Share::of(count, all),
+        };
+        let injected = trials - count(Outcome::NotInjected);
+        let of_all = |outcome| if outcome == Outcome::NotInjected { trials } else { injected };
+        let outcomes = Outcome::ALL.map(|own| (own.name(), share(count(own), of_all(own))));
+        let failures = Outcome::ALL.into_iter().filter(|outcome| outcome.is_failure());
+        let failed = share(failures.map(count).sum(), injected);
+        Self { trials, outcomes: outcomes.into(), failed }
+    }
+
+    /// How many came to `outcome`.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.name()).map_or(0, |share| share.count)
+    }
+
+    /// Into how many a fault went.
+    pub fn injected(&self) -> u64 {
+        self.trials - self.count(Outcome::NotInjected)
+    }
+}
+
+/// Trials that each have one injection, made or not.
+fn single(findings: &Findings) -> impl Iterator<Item = &Record> + Clone {
+    findings.of_kind(Kind::Injected).filter(|record| record.injections.len() == 1)
+}
+
+/// The tally of each group that `key` makes of `records`.
+fn grouped<'r, K: Ord>(
+    findings: &Findings,
+    records: impl Iterator<Item = &'r Record>,
+    key: impl Fn(&Record) -> Option<K>,
+) -> Vec<(K, Tally)> {
+    let mut groups: BTreeMap<K, Vec<&Record>> = BTreeMap::new();
+    records.for_each(|own| {
+        key(own).into_iter().for_each(|key| groups.entry(key).or_default().push(own))
+    });
+    let census = findings.plan.census.then_some(0);
+    let tally = |own: Vec<&Record>| Tally::of(own.iter().copied(), census);
+    groups.into_iter().map(|(key, own)| (key, tally(own))).collect()
+}
+
+/// By target, in the plan's order.
+pub fn by_target(findings: &Findings) -> Vec<ByTarget> {
+    let plan = &findings.plan;
+    let all: f64 = plan.targets.iter().map(|target| target.weight).sum();
+    let target = |record: &Record| record.injections.first().map(|own| own.target);
+    let groups = grouped(findings, single(findings), target).into_iter();
+    let named = groups.filter_map(|(index, tally)| {
+        let weight = plan.targets.get(index)?.weight / all;
+        Some(ByTarget { target: target_name(findings, index), weight, tally })
+    });
+    named.collect()
+}
+
+/// By the one bit that was changed; none where more were.
+pub fn by_bit(findings: &Findings) -> Vec<ByBit> {
+    let bit = |record: &Record| {
+        let (injection, written) = record.only()?;
+        Some((injection.target, written.bit()?))
+    };
+    let groups = grouped(findings, single(findings), bit).into_iter();
+    let named = groups.map(|((target, bit), tally)| ByBit {
+        target: target_name(findings, target),
+        bit,
+        tally,
+    });
+    named.collect()
+}
+
+/// The target `index` of the plan, as the plan writes it.
+pub fn target_name(findings: &Findings, index: usize) -> String {
+    let Some(target) = findings.plan.targets.get(index) else { return index.to_string() };
+    let offset = Some(target.offset).filter(|offset| *offset != 0);
+    format!("{}{}", target.at, offset.map(|offset| format!("{offset:+}")).unwrap_or_default())
+}
+
+/// What the time of injection is told in: what moments were drawn from, or else seconds.
+pub fn clock(findings: &Findings) -> Clock {
+    match findings.plan.when {
+        When::Drawn(Over::Iterations { .. }, _) => Clock::Iterations,
+        _ => Clock::Seconds,
+    }
+}
+
+/// When the only injection of `record` was made.
+pub fn moment(record: &Record, clock: Clock) -> Option<f64> {
+    let (injection, _) = record.only()?;
+    match clock {
+        Clock::Iterations => injection.iteration,
+        Clock::Seconds => injection.time.map(|time| time.as_secs_f64()),
+    }
+}
+
+/// By the time of injection, as it was seen, in parts of the same length.
+pub fn by_time(findings: &Findings) -> Vec<ByTime> {
+    let clock = clock(findings);
+    let moment = |record: &Record| moment(record, clock).filter(|at| at.is_finite());
+    let all = single(findings).filter_map(moment);
+    let bounds = all.fold(None, |bounds: Option<(f64, f64)>, at| {
+        Some(bounds.map_or((at, at), |(low, high)| (low.min(at), high.max(at))))
+    });
+    let Some((low, high)) = bounds else { return Vec::new() };
+    let (start, width) = parts(low, high, clock);
+    let part = |record: &Record| Some(((moment(record)? - start) / width).floor() as i64);
+    let groups = grouped(findings, single(findings), part).into_iter();
+    let timed = groups.map(|(part, tally)| {
+        let from = start + part as f64 * width;
+        ByTime { from, to: from + width, tally }
+    });
+    timed.collect()
+}
+
+/// Where parts of what lies from `low` to `high` begin, and how long each is: of whole iterations, or 1, 2 or
+/// 5 of a power of ten of seconds.
+fn parts(low: f64, high: f64, clock: Clock) -> (f64, f64) {
+    match clock {
+        Clock::Iterations => (low.floor(), ((high - low + 1.0) / MOST_PARTS).ceil().max(1.0)),
+        Clock::Seconds => {
+            let least = (high / MOST_PARTS).max(1e-9);
+            let scale = 10f64.powf(least.log10().floor());
+            let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * scale);
+            (0.0, steps.into_iter().find(|step| *step >= least).unwrap_or(least))
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How much the trials say: what they were drawn from, how near their shares are, and how many more trials
+//! a nearer look takes.
+
+use super::breakdown::Tally;
+use super::findings::Findings;
+use super::statistics::sample_size;
+use crate::campaign::outcome::Outcome;
+use crate::campaign::plan::{Over, When};
+use crate::fault::OneBit;
+use serde::Serialize;
+
+/// The margins that are usual.
+const MARGINS: [f64; 3] = [0.05, 0.03, 0.01];
+
+/// How much the trials say.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sampling {
+    /// Whether they are all that there are, so that nothing is sampled.
+    pub census: bool,
+    /// How many faults they were drawn from, where these can be counted.
+    pub population: Option<f64>,
+    /// Half of the widest interval of an outcome's share.
+    pub margin: f64,
+    /// What it takes to know shares to a usual margin.
+    pub needed: Vec<Needed>,
+}
+
+/// How many trials a margin takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Needed {
+    /// The margin, as a fraction.
+    pub margin: f64,
+    /// How many injected trials, with 95 % confidence.
+    pub trials: u64,
+    /// How many of these are missing.
+    pub more: u64,
+}
+
+/// What the trials say that `tally` is of.
+pub fn sampling(findings: &Findings, tally: &Tally) -> Sampling {
+    let census = findings.plan.census;
+    let population = population(findings);
+    let needed = |margin: f64| {
+        let trials = sample_size(population, margin);
+        Needed { margin, trials, more: trials.saturating_sub(tally.injected()) }
+    };
+    let judged = tally.outcomes.iter().filter(|(name, _)| **name != Outcome::NotInjected.name());
+    Sampling {
+        census,
+        population,
+        margin: judged.map(|(_, share)| share.margin()).fold(0.0, f64::max),
+        needed: if census { Vec::new() } else { MARGINS.into_iter().map(needed).collect() },
+    }
+}
+
+/// How many faults there are, where these are flipped bits at one moment of each iteration.
+fn population(findings: &Findings) -> Option<f64> {
+    let plan = &findings.plan;
+    if plan.census {
+        return Some(plan.trials as f64);
+    }
+    let When::Drawn(over @ Over::Iterations { .. }, _) = plan.when else { return None };
+    let moments = over.moments().filter(|_| plan.injections == 1)? as f64;
+    let faults = plan.faults.iter().map(|fault| fault.change.one_bit());
+    let faults = faults.collect::<Option<Vec<_>>>()?;
+    let places = (0..plan.targets.len()).map(|index| {
+        let mut of_target = findings.injected().filter_map(|record| record.only());
+        let (_, written) = of_target.find(|(injection, _)| injection.target == index)?;
+        // Of a region, places come and go.
+        let bits = written.region.is_none().then_some(8 * written.size)?;
+        let many = faults.iter().map(|bit| if *bit == OneBit::Any { bits } else { 1 });
+        Some(many.sum::<u64>() as f64)
+    });
+    Some(moments * places.sum::<Option<f64>>()?)
+}
