@@ -363,7 +363,7 @@ impl<'r> Run<'r> {
             (Some(trigger), ..) => {
                 let fired = self.wait_for_event(trigger)?;
                 if let Moment::Iteration(_, after) = self.drawn(draw) {
-                    self.watch.sleep_until(Instant::now() + after)?;
+                    self.watch.work_for(after)?;
                 }
                 Ok(Some(fired))
             }
