@@ -12,10 +12,13 @@ pub mod comparison;
 pub mod figure;
 pub mod findings;
 pub mod metric;
+pub mod page;
+pub mod plot;
 pub mod sampling;
 pub mod space;
 pub mod statistics;
 mod text;
+mod value;
 
 pub use comparison::Comparison;
 pub use findings::Findings;
