@@ -53,9 +53,10 @@ impl<'r> Points<'r> {
         }
         let of_x = pairs.iter().map(|own| own.0).chain(golden.0);
         let of_y = pairs.iter().map(|own| own.1).chain(golden.1);
-        let (axis_x, axis_y) = (Axis::of(&x.name, of_x, 7)?, Axis::of(&y.name, of_y, 7)?);
+        let axis_x = Axis::of(&x.name, of_x, 7)?.near(golden.0.into_iter(), 7);
+        let axis_y = Axis::of(&y.name, of_y, 7)?.near(golden.1.into_iter(), 7);
         let placed = |(x, y, class): &(f64, f64, Class)| {
-            axis_x.place(*x).zip(axis_y.place(*y)).map(|(x, y)| (x, y, *class))
+            axis_x.nearest(*x).zip(axis_y.nearest(*y)).map(|(x, y)| (x, y, *class))
         };
         let all: Vec<_> = pairs.iter().filter_map(placed).collect();
         let missing = (findings.injected().count() - all.len()) as u64;
@@ -87,7 +88,7 @@ fn drawing(findings: &Findings, x: &Metric, y: &Metric) -> Result<Drawing, Strin
     });
     let texts = Texts {
         caption: format!(
-            "Each point is an injected trial; the cross is the golden run.{}{missing}",
+            "Each point is an injected trial; the cross is the golden run. What is far beyond is at the edge.{}{missing}",
             band.unwrap_or_default()
         ),
         description: format!(

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 /// From which ratio on of the highest value to the lowest their logarithms are drawn.
 const DECADES: f64 = 100.0;
+/// So many powers of ten beyond the golden runs are drawn.
+const FAR: f64 = 12.0;
 
 /// A side of a plot.
 #[derive(Clone, Debug)]
@@ -68,12 +70,17 @@ impl Axis {
         Self { ticks, ..this }
     }
 
-    /// The same of logarithms, cut off below and above these powers of ten.
-    pub fn within(self, name: &str, low: f64, high: f64, ticks: usize) -> Self {
-        if low <= self.low && self.high <= high {
-            return self;
+    /// The same, where it is of logarithms not many decades beyond what the `golden` runs have: all that is
+    /// further off is as wrong, and would leave no room for what is near.
+    pub fn near(self, golden: impl Iterator<Item = f64>, ticks: usize) -> Self {
+        let golden = golden.filter(|value| value.is_finite() && *value > 0.0).map(f64::log10);
+        match ends(golden).filter(|_| self.is_log()) {
+            Some((low, high)) if self.low < low - FAR || high + FAR < self.high => {
+                let (low, high) = (self.low.max(low - FAR), self.high.min(high + FAR));
+                Self::log(&self.name, low, high, ticks)
+            }
+            _ => self,
         }
-        Self::log(name, self.low.max(low), self.high.min(high), ticks)
     }
 
     /// Shares from none to `highest`, in percent.
@@ -82,11 +89,11 @@ impl Axis {
         Self { low: 0.0, high: highest, ..percent }
     }
 
-    /// Named parts of the same size, of which every `step`th is told.
-    pub fn parts(name: &str, labels: &[String], step: usize) -> Self {
+    /// Named parts of the same size; nothing is written where a name is empty.
+    pub fn parts(name: &str, labels: &[String]) -> Self {
         let count = labels.len().max(1) as f64;
         let middle = |index: usize| (index as f64 + 0.5) / count;
-        let named = labels.iter().enumerate().filter(|(index, _)| index % step.max(1) == 0);
+        let named = labels.iter().enumerate().filter(|(_, label)| !label.is_empty());
         let ticks = named.map(|(index, label)| (middle(index), label.clone())).collect();
         Self { name: name.to_owned(), ticks, scale: Scale::Linear, low: 0.0, high: 1.0 }
     }
@@ -161,6 +168,13 @@ pub fn ends(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
             }),
         )
     })
+}
+
+/// No more than so many of `labels`, as far from each other; the others are empty.
+pub fn at_most(labels: Vec<String>, most: usize) -> Vec<String> {
+    let step = labels.len().div_ceil(most).max(1);
+    let own = |(index, label)| if index % step == 0 { label } else { String::new() };
+    labels.into_iter().enumerate().map(own).collect()
 }
 
 /// About so many round values from `low` to `high`, as they are written.

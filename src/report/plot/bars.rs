@@ -13,8 +13,6 @@ pub struct Bars {
     pub counts: Vec<Counts>,
     /// What is written below each.
     pub labels: Vec<String>,
-    /// One of so many labels is written.
-    pub step: usize,
     /// What the labels are of.
     pub name: String,
 }
@@ -35,7 +33,7 @@ impl Bars {
         frame::legend(sheet, &legend)?;
         let top = frame::legend_height(&legend) + above + 18;
         let margins = Margins { left: 60, right: margin(self.counts.len()), top, bottom: 48 };
-        let x = Axis::parts(&self.name, &self.labels, self.step);
+        let x = Axis::parts(&self.name, &self.labels);
         let y = Axis::shares("share of trials, %", 1.0, 5);
         let frame = Frame::draw(sheet, margins, (&x, false), (&y, true))?;
         for (index, counts) in self.counts.iter().enumerate() {
@@ -54,7 +52,7 @@ impl Bars {
             frame::fill(sheet, corners, Ink::Of(class))?;
             below += count;
         }
-        if all > 0 {
+        if all > 0 && right - left >= WIDE {
             frame::outline(sheet, [(left, frame.top), (right, frame.bottom)], Ink::Muted)?;
         }
         if right - left < WIDE {

@@ -81,14 +81,19 @@ impl<'r> Bits<'r> {
         (self.columns - 1).saturating_sub((bit / self.each) as usize)
     }
 
-    /// What is written below each column: its lowest bit.
+    /// What is written below the columns: the highest bit, and every few their lowest.
     pub fn labels(&self) -> Vec<String> {
-        (0..self.columns as u64).rev().map(|column| (column * self.each).to_string()).collect()
-    }
-
-    /// One of so many labels is written.
-    pub fn step(&self) -> usize {
-        (self.columns / 16).max(1)
+        let step = match self.columns {
+            ..=16 => 1,
+            17..=32 => 4,
+            _ => 8,
+        };
+        let label = |column: u64| match column {
+            last if last + 1 == self.columns as u64 => (last * self.each).to_string(),
+            column if column % step == 0 => (column * self.each).to_string(),
+            _ => String::new(),
+        };
+        (0..self.columns as u64).rev().map(label).collect()
     }
 
     /// What the columns are.
@@ -163,8 +168,7 @@ impl<'r> Bits<'r> {
 }
 
 fn drawing(own: &Bits) -> Result<Drawing, String> {
-    let bars =
-        Bars { counts: own.counts(), labels: own.labels(), step: own.step(), name: own.axis() };
+    let bars = Bars { counts: own.counts(), labels: own.labels(), name: own.axis() };
     let sizes: Vec<u64> = own.trials.values().map(|records| records.len() as u64).collect();
     let (fewest, most) = (sizes.iter().min().unwrap_or(&0), sizes.iter().max().unwrap_or(&0));
     let each = if fewest == most { fewest.to_string() } else { format!("{fewest} to {most}") };
@@ -197,7 +201,7 @@ fn described(own: &Bits) -> String {
         Some(format!("{bits}: {share} % failed"))
     });
     let counts = own.counts();
-    let total = Bars { counts, labels: Vec::new(), step: 1, name: String::new() }.total();
+    let total = Bars { counts, labels: Vec::new(), name: String::new() }.total();
     let words: Vec<_> = words.collect();
     format!("Trials: {}. {}", in_words(&total), words.join("; "))
 }

@@ -17,8 +17,6 @@ const MOST_POINTS: usize = 400;
 /// So many times as many iterations as the golden run has are drawn: a fault in the counter makes any number
 /// of them.
 const LONGEST: f64 = 3.0;
-/// So many powers of ten beyond the golden run are drawn, to both sides.
-const DECADES: f64 = 10.0;
 const HEIGHT: i32 = 430;
 
 pub fn plots(findings: &Findings) -> Vec<Plot> {
@@ -89,16 +87,7 @@ fn axes(name: &str, golden: &Samples, lines: &[Line]) -> Option<(Axis, Axis)> {
         of_lines.chain(golden).filter_map(|(_, value)| *value).filter(|own| own.is_finite());
     let all = Axis::of(name, values, 8)?;
     let x = Axis::linear("iteration", first, last, 8);
-    Some((x, near_golden(name, golden, all)))
-}
-
-/// `all`, but not many decades beyond what the golden run has.
-fn near_golden(name: &str, golden: &Samples, all: Axis) -> Axis {
-    let positive = golden.iter().filter_map(|(_, value)| *value).filter(|value| *value > 0.0);
-    match ends(positive.map(f64::log10)).filter(|_| all.is_log()) {
-        Some((low, high)) => all.within(name, low - DECADES, high + DECADES, 8),
-        None => all,
-    }
+    Some((x, all.near(golden.iter().filter_map(|(_, value)| *value), 8)))
 }
 
 /// The first trials of each class, as many of each as there is room for.
@@ -125,11 +114,13 @@ fn first_of_each(lines: Vec<Line>) -> Vec<Line> {
     drawn
 }
 
+/// As long as at least half of the trials run: later, it would be of others in each iteration.
 fn spread(lines: &[Line]) -> Vec<(f64, [f64; 3])> {
     let mut values: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     for (iteration, value) in lines.iter().flat_map(|line| line.samples) {
         values.entry(*iteration).or_default().extend(value.filter(|own| own.is_finite()));
     }
+    values.retain(|_, own| 2 * own.len() >= lines.len());
     let three = |(iteration, mut own): (i64, Vec<f64>)| {
         own.sort_unstable_by(f64::total_cmp);
         let ends = own.first().zip(own.last()).zip(median(&own));
@@ -149,7 +140,7 @@ fn drawing(
     let (drawn, all) = (curves.drawn.len(), curves.all);
     let some = if drawn < all {
         format!(
-            "Of {all} trials the first of each outcome are drawn, {drawn} in all; dashed: the median of all, and the lowest and highest, in each iteration."
+            "Of {all} trials the first of each outcome are drawn, {drawn} in all; dashed: the lowest, the median and the highest of all, as long as half of them run."
         )
     } else {
         format!("{drawn} trials.")

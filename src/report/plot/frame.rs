@@ -15,6 +15,8 @@ pub type Painted<T = ()> = Result<T, DrawingAreaErrorKind<io::Error>>;
 
 /// How wide sheets are: pixels, as all lengths are here. Readers scale them.
 pub const WIDTH: i32 = 760;
+/// The name of the y axis is written round the left edge of its area: so much is left for half of it.
+const EDGE: i32 = 9;
 /// How high letters are.
 pub const LETTER: i32 = 12;
 /// How high a line of a legend is.
@@ -58,10 +60,11 @@ impl Frame {
     ) -> Painted<Self> {
         let (width, height) = sheet.dim_in_pixel();
         let mut chart = ChartBuilder::on(sheet)
+            .margin_left(EDGE)
             .margin_top(margins.top)
             .margin_right(margins.right)
             .x_label_area_size(margins.bottom)
-            .y_label_area_size(margins.left)
+            .y_label_area_size(margins.left - EDGE)
             .build_cartesian_2d(x.0.clone(), y.0.clone())?;
         let mut mesh = chart.configure_mesh();
         if !x.1 {

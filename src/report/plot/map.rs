@@ -1,6 +1,6 @@
 //! Each trial that changed one bit, by that bit and the moment: of a census, all that there is.
 
-use super::axis::{Axis, ends};
+use super::axis::{Axis, at_most, ends};
 use super::bars;
 use super::bits::{self, Bits, NO_BITS};
 use super::frame::{self, Frame, Margins, Painted, Sheet, Sign};
@@ -140,11 +140,9 @@ fn described(map: &Map) -> String {
 fn paint(sheet: &Sheet, map: &Map, top: i32) -> Painted {
     let columns = map.bits.columns;
     let margins = Margins { left: 60, right: bars::margin(columns), top, bottom: 48 };
-    let x = Axis::parts(&map.bits.axis(), &map.bits.labels(), map.bits.step());
+    let x = Axis::parts(&map.bits.axis(), &map.bits.labels());
     // The first moment is at the top, as in a log.
-    let labels: Vec<_> = map.labels();
-    let step = (labels.len() / 12).max(1);
-    let mut y = Axis::parts(&map.axis(), &labels, step);
+    let mut y = Axis::parts(&map.axis(), &at_most(map.labels(), 16));
     y.ticks.iter_mut().for_each(|(part, _)| *part = 1.0 - *part);
     let frame = Frame::draw(sheet, margins, (&x, false), (&y, false))?;
     frame::fill(sheet, [(frame.left, frame.top), (frame.right, frame.bottom)], Ink::Band)?;

@@ -43,6 +43,7 @@ impl Histogram {
             return None;
         }
         let axis = Axis::of(name, golden.iter().chain(&injected).copied(), 7)?;
+        let axis = axis.near(golden.iter().copied(), 7);
         let (mut bins, mut beside) = (vec![Counts::default(); BINS], Counts::default());
         for record in findings.injected() {
             let value = record.metrics.get(name).copied().filter(|value| value.is_finite());
@@ -89,7 +90,7 @@ fn drawing(findings: &Findings, name: &str, metric: &Metric) -> Result<Drawing, 
     };
     let texts = Texts {
         caption: format!(
-            "{golden}Injected trials, coloured by outcome; a bar is at least {LEAST} pixels high.{beside}"
+            "{golden}Injected trials, coloured by outcome; a bar is at least {LEAST} pixels high. What is far beyond the golden runs is in the outermost bars.{beside}"
         ),
         description: golden.clone() + &described(metric) + &in_words(&histogram.total()),
     };

@@ -1,5 +1,6 @@
 //! What the trials came to by the time of injection.
 
+use super::axis::at_most;
 use super::bars::Bars;
 use super::ink::{Class, Counts};
 use super::{Drawing, Plot, Texts, counted, in_words};
@@ -25,13 +26,13 @@ fn drawing(findings: &Findings, report: &Report) -> Result<Drawing, String> {
         Clock::Seconds => "seconds from the start to the injection",
     };
     let parts = &report.by_time;
+    let labels: Vec<_> = parts.iter().map(|part| label(part, report.clock)).collect();
     let bars = Bars {
         counts: parts.iter().map(|part| counts(findings, part, report.clock)).collect(),
-        labels: parts.iter().map(|part| label(part, report.clock)).collect(),
-        step: parts.len().div_ceil(12),
+        labels: at_most(labels.clone(), 16),
         name: name.to_owned(),
     };
-    let words = parts.iter().zip(&bars.labels).map(|(part, label)| {
+    let words = parts.iter().zip(&labels).map(|(part, label)| {
         let failed = percent(part.tally.failed.share);
         format!("{label}: {failed} of {} failed", part.tally.injected())
     });

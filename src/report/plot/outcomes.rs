@@ -64,7 +64,7 @@ fn paint(sheet: &Sheet, report: &Report, bars: &[(Outcome, Share)]) -> Painted {
     let highest = bars.iter().map(|(_, share)| share.high).fold(0.01, f64::max);
     let x = Axis::shares("share, %", (highest * 1.05).min(1.0), 6);
     let labels: Vec<_> = bars.iter().rev().map(|(outcome, _)| name(*outcome).to_owned()).collect();
-    let frame = Frame::draw(sheet, MARGINS, (&x, true), (&Axis::parts("", &labels, 1), false))?;
+    let frame = Frame::draw(sheet, MARGINS, (&x, true), (&Axis::parts("", &labels), false))?;
     for (index, (outcome, share)) in bars.iter().enumerate() {
         let y = frame.top + ROW * index as i32 + ROW / 2;
         let at = |part: f64| frame.x(x.nearest(part).unwrap_or(0.0));
