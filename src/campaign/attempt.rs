@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 
 /// How long a program that has just started may lack what is looked for in it.
 const STARTING: Duration = Duration::from_secs(5);
+/// How long it may take to start, on a host that has too much to do.
+const LONGEST_START: Duration = Duration::from_secs(60);
 /// No moment is later.
 const LONGEST: Duration = Duration::from_secs(1 << 32);
 
@@ -186,10 +188,11 @@ impl<'r> Run<'r> {
     /// wrapper does not hold it, the machine stands still, so that it does not run ahead meanwhile.
     fn victim(&self, program: &Path) -> Result<Victim<'r>, AttemptError> {
         let files = Files::of_program(Some(program))?;
-        let until = Instant::now() + STARTING;
+        let mut until = Instant::now() + LONGEST_START;
         let mut failed = None;
         loop {
             if let Some(child) = self.watch.find_child() {
+                until = until.min(Instant::now() + STARTING);
                 self.watch.instance().stop()?;
                 match self.look_for_victim(&child, &files) {
                     Ok(victim) => return Ok(victim),

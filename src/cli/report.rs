@@ -5,10 +5,11 @@
 use super::output;
 use crate::campaign::store::{Store, StoreError};
 use crate::report::rows::{self, Rows};
-use crate::report::{Comparison, Findings, Report};
+use crate::report::{Comparison, Findings, Report, page, plot};
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Tell what the trials of a campaign came to, or of several beside each other
 #[derive(Args)]
@@ -17,8 +18,14 @@ pub struct ReportArgs {
     #[arg(value_name = "DB", required = true)]
     stores: Vec<PathBuf>,
     /// Print a row for each of these instead, as comma-separated values
-    #[arg(long, value_name = "ROWS", conflicts_with = "json")]
+    #[arg(long, value_name = "ROWS", conflicts_with_all = ["json", "html", "plots"])]
     csv: Option<Rows>,
+    /// Write it to FILE, as one page with plots, for browsers
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
+    /// Write the plots into FOLDER, each as an SVG file
+    #[arg(long, value_name = "FOLDER", conflicts_with = "json")]
+    plots: Option<PathBuf>,
 }
 
 /// What a store has, and what that shows.
@@ -27,13 +34,49 @@ type Shown = (Findings, Report);
 pub fn run(args: &ReportArgs, json: bool) -> anyhow::Result<()> {
     let read = |path: &PathBuf| Ok(shown(&Store::read(path)?)?);
     let all = args.stores.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-    match args.csv {
-        Some(rows) => {
-            let findings: Vec<_> = all.iter().map(|(findings, _)| findings).collect();
-            output::text(&output::visible(&rows::table(rows, &findings)?))
-        }
-        None => print(&all, json),
+    if let Some(rows) = args.csv {
+        return print_rows(rows, &all);
     }
+    match (&args.html, &args.plots) {
+        (None, None) => print(&all, json),
+        (html, plots) => {
+            html.iter().try_for_each(|path| write_page(path, &all))?;
+            plots.iter().try_for_each(|folder| write_plots(folder, &all))
+        }
+    }
+}
+
+fn print_rows(rows: Rows, all: &[Shown]) -> anyhow::Result<()> {
+    let findings: Vec<_> = all.iter().map(|(findings, _)| findings).collect();
+    output::text(&output::visible(&rows::table(rows, &findings)?))
+}
+
+fn write_page(path: &Path, all: &[Shown]) -> anyhow::Result<()> {
+    write(path, &page::page(all)?)
+}
+
+/// Writes the plots of all stores into `folder`; of several, each name begins with the store's number.
+fn write_plots(folder: &Path, all: &[Shown]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (index, (findings, report)) in all.iter().enumerate() {
+        let store = if all.len() > 1 { format!("{}-", index + 1) } else { String::new() };
+        for plot in plot::all(findings, report) {
+            let path = folder.join(format!("{store}{}.svg", plot.name));
+            match plot.drawn {
+                Ok(drawing) => write(&path, &drawing.standalone(&plot.title))?,
+                Err(why) => {
+                    output::text(&output::visible(&format!("no {}: {why}\n", path.display())))?
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file, and says which.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    output::file(path, text)?;
+    output::text(&output::visible(&format!("{}\n", path.display())))
 }
 
 fn shown(store: &Store) -> Result<Shown, StoreError> {

@@ -35,6 +35,23 @@ pub fn interval(low: f64, high: f64) -> String {
     format!("[{:.1}, {:.1}]", 100.0 * low, 100.0 * high)
 }
 
+/// `text` as one line, without anything that is obeyed instead of shown, or that turns the order round:
+/// names and outputs of a store may hold anything.
+pub fn line(text: &str) -> String {
+    let letter = |letter: char| match letter {
+        '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{feff}' => letter.escape_unicode().to_string(),
+        // XML has no place for these.
+        '\u{fffe}' | '\u{ffff}' => letter.escape_unicode().to_string(),
+        letter if letter.is_control() => letter.escape_default().to_string(),
+        letter => letter.to_string(),
+    };
+    text.chars().map(letter).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

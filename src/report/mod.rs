@@ -12,6 +12,8 @@ pub mod comparison;
 pub mod figure;
 pub mod findings;
 pub mod metric;
+pub mod page;
+pub mod plot;
 pub mod rows;
 #[cfg(test)]
 pub mod samples;
@@ -19,6 +21,7 @@ pub mod sampling;
 pub mod space;
 pub mod statistics;
 mod text;
+mod value;
 
 pub use comparison::Comparison;
 pub use findings::Findings;
