@@ -147,6 +147,11 @@ impl<'w> Watch<'w> {
         self.over.borrow().is_some()
     }
 
+    /// Whether the program has come to its end by itself.
+    pub fn has_ended(&self) -> bool {
+        matches!(&*self.over.borrow(), Some(End::Held | End::Ended))
+    }
+
     /// Why something that is waited for does not come any more.
     pub fn how_over(&self) -> String {
         match &*self.over.borrow() {
