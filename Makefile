@@ -161,6 +161,11 @@ target/fixtures/typed/split: fixtures/typed/typed.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -gsplit-dwarf -static -o $@ $<
 
+# A test reads tables with pandas, as users do.
+.PHONY: pandas
+pandas:
+	@scripts/setup.sh python3-pandas
+
 # Some victims are in C++.
 .PHONY: cxx
 cxx:
@@ -178,7 +183,7 @@ demo: setup build target/fixtures/hpccg $(if $(KERNEL),,target/kernels/bookworm/
 demo-stop:
 	@cargo run --quiet --release --locked --example demo -- stop
 
-test: setup lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
+test: setup pandas lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
 	cargo test --release --locked
 	@# Those that load the host, or need it to themselves.
 	cargo test --release --locked --test suite -- --ignored --test-threads 1 $(ALONE)

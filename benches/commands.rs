@@ -146,7 +146,7 @@ impl Bench {
 
     /// How often a trigger looks that may fire at any moment, while the victim works.
     fn looks_a_second(&mut self) -> Result<f64> {
-        let started = "/wrapper /iterations 1000 1000000 >/counts & until grep -q ready /counts; do sleep 0.1; done";
+        let started = ": >/counts; /wrapper /iterations 1000 1000000 >/counts & until grep -q ready /counts; do sleep 0.1; done";
         let child = "sed -n 's/^wrapper: child //p' /counts";
         let child = self.guest.run(&format!("{started}; {child}"))?.concat();
         let limit = format!("{WAITED}s");

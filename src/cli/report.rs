@@ -1,8 +1,11 @@
 //! `vmfi report DB...`: what a campaign's store shows: outcomes with their 95 % intervals, by target, bit
 //! and time; the metrics of the runs without faults and with; and of several stores, how they compare.
+//! `--csv trials` and `--csv injections` print a row for each run, or for each injection, instead;
+//! `--html` writes one page with plots, `--plots` the plots as files.
 
 use super::output;
-use crate::campaign::store::Store;
+use crate::campaign::store::{Store, StoreError};
+use crate::report::rows::{self, Rows};
 use crate::report::{Comparison, Findings, Report, page, plot};
 use anyhow::Context;
 use clap::Args;
@@ -15,42 +18,46 @@ pub struct ReportArgs {
     /// The stores that 'vmfi campaign run' has made
     #[arg(value_name = "DB", required = true)]
     stores: Vec<PathBuf>,
+    /// Print a row for each of these instead, as comma-separated values
+    #[arg(long, value_name = "ROWS", conflicts_with = "json")]
+    csv: Option<Rows>,
     /// Write it to FILE, as one page with plots, for browsers
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "csv"])]
     html: Option<PathBuf>,
     /// Write the plots into FOLDER, each as an SVG file
-    #[arg(long, value_name = "FOLDER", conflicts_with = "json")]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["json", "csv"])]
     plots: Option<PathBuf>,
 }
+
+/// What a store has, and what that shows.
+type Shown = (Findings, Report);
 
 pub fn run(args: &ReportArgs, json: bool) -> anyhow::Result<()> {
     let read = |path: &PathBuf| Ok(shown(&Store::read(path)?)?);
     let all = args.stores.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-    match (&args.html, &args.plots) {
-        (None, None) => print(&all, json),
-        (html, plots) => {
-            html.iter().try_for_each(|path| write_page(path, &all))?;
+    match args {
+        ReportArgs { csv: Some(rows), .. } => {
+            let findings: Vec<_> = all.iter().map(|(findings, _)| findings).collect();
+            output::text(&output::visible(&rows::table(*rows, &findings)?))
+        }
+        ReportArgs { html: None, plots: None, .. } => print(&all, json),
+        ReportArgs { html, plots, .. } => {
+            html.iter().try_for_each(|path| write(path, &page::page(&all)?))?;
             plots.iter().try_for_each(|folder| write_plots(folder, &all))
         }
     }
 }
 
-fn write_page(path: &Path, all: &[(Findings, Report)]) -> anyhow::Result<()> {
-    write(path, &page::page(all)?)
-}
-
 /// Writes the plots of all stores into `folder`; of several, each name begins with the store's number.
-fn write_plots(folder: &Path, all: &[(Findings, Report)]) -> anyhow::Result<()> {
+fn write_plots(folder: &Path, all: &[Shown]) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (index, (findings, report)) in all.iter().enumerate() {
         let store = if all.len() > 1 { format!("{}-", index + 1) } else { String::new() };
         for plot in plot::all(findings, report) {
             let path = folder.join(format!("{store}{}.svg", plot.name));
-            match plot.drawn {
+            match &plot.drawn {
                 Ok(drawing) => write(&path, &drawing.standalone(&plot.title))?,
-                Err(why) => {
-                    output::text(&output::visible(&format!("no {}: {why}\n", path.display())))?
-                }
+                Err(why) => say(&format!("no {}: {why}", path.display()))?,
             }
         }
     }
@@ -60,10 +67,14 @@ fn write_plots(folder: &Path, all: &[(Findings, Report)]) -> anyhow::Result<()> 
 /// Writes a file, and says which.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     output::file(path, text)?;
-    output::text(&output::visible(&format!("{}\n", path.display())))
+    say(&path.display().to_string())
 }
 
-fn shown(store: &Store) -> Result<(Findings, Report), crate::campaign::store::StoreError> {
+fn say(line: &str) -> anyhow::Result<()> {
+    output::text(&output::visible(&format!("{line}\n")))
+}
+
+fn shown(store: &Store) -> Result<Shown, StoreError> {
     let findings = Findings::of(store)?;
     let report = Report::of(&findings);
     Ok((findings, report))
@@ -74,7 +85,7 @@ pub fn of_store(store: &Store, json: bool) -> anyhow::Result<()> {
     print(&[shown(store)?], json)
 }
 
-fn print(all: &[(Findings, Report)], json: bool) -> anyhow::Result<()> {
+fn print(all: &[Shown], json: bool) -> anyhow::Result<()> {
     let comparison = Comparison::of(all);
     let reports: Vec<_> = all.iter().map(|(_, report)| report).collect();
     match (&comparison, &*reports) {

@@ -208,3 +208,81 @@ fn parts(low: f64, high: f64, clock: Clock) -> (f64, f64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{findings, injection, record, runs, written};
+    use super::*;
+    use Outcome as O;
+    use std::time::Duration;
+
+    #[test]
+    fn the_bit_that_changed() {
+        let bit = |before: &[u8], after: &[u8]| written(before, after).bit();
+        assert_eq!(bit(&[0, 0, 0x10], &[0, 0, 0x90]), Some(23));
+        assert_eq!(bit(&[1], &[0]), Some(0));
+        assert_eq!((bit(&[0], &[3]), bit(&[5], &[5]), bit(&[1, 0], &[0, 1])), (None, None, None));
+    }
+
+    #[test]
+    fn of_several_faults_none_is_told_apart() {
+        let mut records = runs(Kind::Injected, &[O::Sdc, O::Masked]);
+        records[0].injections.push(injection(true));
+        let findings = findings("", records);
+        let counted = |all: Vec<u64>| all;
+        assert_eq!(counted(by_target(&findings).iter().map(|own| own.tally.trials).collect()), [1]);
+        assert_eq!(counted(by_bit(&findings).iter().map(|own| own.tally.trials).collect()), [1]);
+        assert_eq!(counted(by_time(&findings).iter().map(|own| own.tally.trials).collect()), [1]);
+    }
+
+    #[test]
+    fn those_that_were_not_made_are_their_targets_but_no_bits() {
+        let findings = findings("", runs(Kind::Injected, &[O::NotInjected, O::Crash]));
+        let targets = by_target(&findings);
+        let tally = &targets[0].tally;
+        assert_eq!((tally.trials, tally.injected(), tally.failed.share), (2, 1, 1.0));
+        assert_eq!(by_bit(&findings)[0].tally.trials, 1);
+    }
+
+    #[test]
+    fn times_are_cut_into_parts_of_one_length() {
+        let mut records = Vec::new();
+        for iteration in 1..=45 {
+            let mut own = record(iteration, Kind::Injected, O::Masked);
+            own.injections[0].iteration = Some(iteration as f64);
+            own.injections[0].time = Some(Duration::from_millis(10 * iteration));
+            records.push(own);
+        }
+        let over = findings("[when]\nover = 'iterations'\n", records.clone());
+        let parts = by_time(&over);
+        assert_eq!((clock(&over), parts.len()), (Clock::Iterations, 15));
+        assert_eq!((parts[14].from, parts[14].to, parts[14].tally.trials), (43.0, 46.0, 3));
+        // 0.45 s in at most 20 parts.
+        let over = findings("", records);
+        let parts = by_time(&over);
+        assert_eq!((clock(&over), parts.len()), (Clock::Seconds, 10));
+        assert!((parts[9].to - 0.5).abs() < 1e-9, "{}", parts[9].to);
+    }
+
+    #[test]
+    fn counters_that_a_fault_has_hit() {
+        let mut records = runs(Kind::Injected, &[O::Sdc; 3]);
+        records[0].injections[0].iteration = Some(f64::MAX);
+        records[1].injections[0].iteration = Some(f64::NAN);
+        let parts = by_time(&findings("[when]\nover = 'iterations'\n", records));
+        assert_eq!(parts.iter().map(|own| own.tally.trials).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn of_a_census_nothing_is_uncertain() {
+        let tables = "[when]\nover = 'iterations'\nto = 4\nphase = 0.5\n";
+        let text = crate::campaign::samples::counting("").text;
+        let text =
+            text.replace("trials = 2", "trials = 'all'").replace("flip = 1", "flip-each = '0..7'");
+        let plan = crate::campaign::Plan::parse(text + tables, "p.toml".as_ref()).unwrap();
+        let records = runs(Kind::Injected, &[O::Sdc, O::Masked]);
+        let findings = super::super::samples::of_plan(plan, records);
+        let failed = by_bit(&findings)[0].tally.failed;
+        assert_eq!((failed.low, failed.share, failed.high), (0.5, 0.5, 0.5));
+    }
+}

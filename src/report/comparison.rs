@@ -130,3 +130,56 @@ fn same_draws(own: &Record, other: &Record) -> bool {
     };
     own.seed == other.seed && draws(own) == draws(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{findings, runs};
+    use super::*;
+    use Outcome as O;
+
+    fn store(tables: &str, outcomes: &[Outcome]) -> (Findings, Report) {
+        let golden = runs(Kind::Golden, &[O::Masked; 2]);
+        let findings = findings(tables, [golden, runs(Kind::Injected, outcomes)].concat());
+        let report = Report::of(&findings);
+        (findings, report)
+    }
+
+    fn compared(first: (Findings, Report), other: (Findings, Report)) -> Compared {
+        Comparison::of(&[first, other]).unwrap().with_first.remove(0)
+    }
+
+    #[test]
+    fn pairs_are_of_trials_that_drew_the_same() {
+        let first = [O::Sdc, O::Sdc, O::Crash, O::Masked, O::NotInjected];
+        let other = [O::Detected, O::Masked, O::Crash, O::Masked, O::Sdc];
+        let pairs = compared(store("", &first), store("", &other)).pairs.unwrap();
+        // 2 of 2 that differ are of one kind: 2 * (1/2)^2.
+        let expected =
+            Pairs { pairs: 4, both: 1, only_first: 2, only_other: 0, neither: 1, p: 0.5 };
+        assert_eq!(pairs, expected);
+        let mut drawn = store("", &other);
+        drawn.0.records[2].seed += 1;
+        assert_eq!(compared(store("", &first), drawn).pairs, None);
+        let elsewhere = store("[when]\nover = 'iterations'\n", &other);
+        assert_eq!(compared(store("", &first), elsewhere).pairs, None);
+    }
+
+    #[test]
+    fn failures_are_compared_and_not_shares() {
+        let own = compared(store("", &[O::Sdc, O::Masked]), store("", &[O::Sdc; 2]));
+        // 8 bits for 10 ms.
+        let more = own.more_failures.unwrap();
+        assert!((more.value - 0.04).abs() < 1e-12 && more.low < more.value, "{more:?}");
+        assert_eq!(own.ratio, Some(2.0));
+        assert!(own.to_string().contains("2 times as many failures"), "{own}");
+        let none = compared(store("[[fault]]\nzero = true\n", &[O::Sdc]), store("", &[O::Sdc]));
+        assert!(none.more_failures.is_none() && none.ratio.is_none());
+        assert!(Comparison::of(&[store("", &[O::Sdc])]).is_none());
+    }
+
+    #[test]
+    fn a_difference_of_the_same_holds_nothing() {
+        let same = Estimate { value: 5.0, low: 2.0, high: 9.0 };
+        assert_eq!(difference(same, same), Estimate { value: 0.0, low: -5.0, high: 5.0 });
+    }
+}

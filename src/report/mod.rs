@@ -5,7 +5,8 @@
 //!   ([`metric`]); how much the trials say ([`sampling`]); the failures that they stand for ([`space`]).
 //! - [`Comparison`]: several stores beside each other.
 //! - [`statistics`]: pure functions over numbers. [`figure`]: numbers as they are printed.
-//! - [`text`]: a report on a terminal.
+//! - `text`: a report on a terminal; [`rows`]: a row for each run or injection, for other programs;
+//!   [`page`]: one page for browsers; [`plot`]: its plots.
 
 pub mod breakdown;
 pub mod comparison;
@@ -14,6 +15,9 @@ pub mod findings;
 pub mod metric;
 pub mod page;
 pub mod plot;
+pub mod rows;
+#[cfg(test)]
+pub mod samples;
 pub mod sampling;
 pub mod space;
 pub mod statistics;
@@ -208,4 +212,103 @@ fn warnings(findings: &Findings, all: &Tally, null: &Tally) -> Vec<String> {
         warnings.push("the program's output is another one each time: trials are judged by the noise band of the golden runs".to_owned());
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{findings, runs};
+    use super::*;
+    use Outcome as O;
+
+    fn report(null: &[Outcome], injected: &[Outcome]) -> Report {
+        Report::of(&all(null, injected))
+    }
+
+    fn all(null: &[Outcome], injected: &[Outcome]) -> Findings {
+        let kinds = [
+            runs(Kind::Golden, &[O::Masked; 10]),
+            runs(Kind::Null, null),
+            runs(Kind::Injected, injected),
+        ];
+        findings("", kinds.concat())
+    }
+
+    #[test]
+    fn shares_are_of_those_into_which_a_fault_went() {
+        let all = [O::NotInjected, O::NotInjected, O::Sdc, O::Masked, O::Masked, O::Crash];
+        let report = report(&[O::Masked; 60], &all);
+        let share = |outcome: Outcome| report.outcomes[outcome.name()];
+        assert_eq!((share(O::Sdc).count, share(O::Sdc).share), (1, 0.25));
+        assert_eq!(share(O::Masked).share, 0.5);
+        assert_eq!(share(O::NotInjected).share, 2.0 / 6.0);
+        assert_eq!((share(O::Hang).count, share(O::Hang).share), (0, 0.0));
+        let failed = report.failed;
+        assert_eq!((failed.share.count, failed.share.share), (2, 0.5));
+        assert_eq!((failed.if_none, failed.if_all), (2.0 / 6.0, 4.0 / 6.0));
+        assert_eq!((report.trials, report.golden), (6, 10));
+        assert_eq!(report.not_injected["it was over"], 2);
+        assert_eq!(report.fates["latent"], 4);
+        let cpu_time = &report.metrics["cpu_time"];
+        assert_eq!(cpu_time.golden.unwrap().runs, 10);
+        // Those into which none went are none of its runs.
+        assert_eq!((cpu_time.injected.unwrap().runs, cpu_time.not_finite), (4, 0));
+        assert_eq!(report.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_there_is_to_warn_of_stands_first() {
+        let mut null = [O::Masked; 59];
+        null[7] = O::Sdc;
+        null[8] = O::Hang;
+        let findings = Findings { planned: 3, ..all(&null, &[O::Masked]) };
+        let text = Report::of(&findings).to_string();
+        let lines: Vec<_> = text.lines().take(3).collect();
+        let told = [
+            "! 2 of 59 null trials, into which no fault went, are not masked: outcomes of trials may be noise",
+            "! only 59 null trials; 60 are usual",
+            "! only 1 of 3 trials are finished: stopping where the numbers look good is another experiment",
+        ];
+        assert_eq!(lines, told);
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_report_too() {
+        let report = Report::of(&findings("", Vec::new()));
+        assert!(report.metrics.is_empty() && report.by_bit.is_empty() && report.trials == 0);
+        assert!(report.to_string().contains("no golden run is finished"), "{report}");
+    }
+
+    #[test]
+    fn several_targets_are_weighed_by_their_size() {
+        let tables = "[[target]]\nat = 'y'\nweight = 3\n";
+        let mut records = runs(Kind::Injected, &[O::Sdc, O::Masked, O::Masked, O::Masked]);
+        // The second has 3 bytes, and only masked trials.
+        for record in &mut records[2..] {
+            record.injections[0].target = 1;
+            record.injections[0].written = Some(samples::written(&[0, 0, 0], &[0, 0, 1]));
+        }
+        let report = Report::of(&findings(tables, records));
+        assert_eq!(report.outcomes["sdc"].share, 0.25);
+        let sdc = report.by_size.as_ref().unwrap()["sdc"];
+        assert_eq!(sdc.value, 0.5 * 8.0 / 32.0);
+        assert!(sdc.low < sdc.value && sdc.high > sdc.value);
+        let weights: Vec<_> =
+            report.by_target.iter().map(|own| (&*own.target, own.weight)).collect();
+        assert_eq!(weights, [("x", 0.25), ("y", 0.75)]);
+        let bits: Vec<_> = report.by_bit.iter().map(|own| (&*own.target, own.bit)).collect();
+        assert_eq!(bits, [("x", 1), ("y", 16)]);
+        assert!(report.to_string().contains("If each is hit as often as it has bits"));
+    }
+
+    #[test]
+    fn the_papers_figures_stand_beside() {
+        let tables = "[[metric]]\nname = 'r'\nregex = '(1)'\n[[published]]\nsource = 'Table 1'\nmetric = 'r'\ngolden = { runs = 30, min = 8.97885e-08 }\n";
+        let mut records = runs(Kind::Golden, &[O::Masked; 2]);
+        for record in &mut records {
+            record.metrics.insert("r".to_owned(), 7.385861438143572e-08);
+        }
+        let text = Report::of(&findings(tables, records)).to_string();
+        assert!(text.contains("7.385861438143572e-08") && text.contains("8.97885e-08"), "{text}");
+        assert!(text.contains("golden: Table 1"), "{text}");
+    }
 }

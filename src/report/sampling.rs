@@ -73,3 +73,36 @@ fn population(findings: &Findings) -> Option<f64> {
     });
     Some(moments * places.sum::<Option<f64>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{findings, runs};
+    use super::*;
+    use crate::campaign::Kind;
+    use crate::campaign::outcome::Outcome as O;
+
+    fn of(tables: &str) -> Sampling {
+        let findings = findings(tables, runs(Kind::Injected, &[O::Masked; 400]));
+        let tally = Tally::of(findings.of_kind(Kind::Injected), None);
+        sampling(&findings, &tally)
+    }
+
+    #[test]
+    fn what_is_still_needed() {
+        let own = of("");
+        assert_eq!(own.population, None);
+        let needed: Vec<_> = own.needed.iter().map(|own| (own.trials, own.more)).collect();
+        assert_eq!(needed, [(385, 0), (1068, 668), (9604, 9204)]);
+        // Wilson's of 400 of 400, and of 0 of 400: [0, 0.951 %].
+        assert!((own.margin - 0.009_513 / 2.0).abs() < 1e-5, "{}", own.margin);
+    }
+
+    #[test]
+    fn of_fewer_than_can_be_counted_fewer_are_needed() {
+        // 8 bits, once in each of 100 iterations.
+        let own = of("[when]\nover = 'iterations'\nto = 100\nphase = 0.5\n");
+        assert_eq!(own.population, Some(800.0));
+        assert_eq!((own.needed[0].trials, own.needed[2].trials), (260, 739));
+        assert_eq!(of("[when]\nover = 'iterations'\nto = 100\n").population, None);
+    }
+}

@@ -111,3 +111,67 @@ fn names_all(each: &[OneBit], bits: f64) -> bool {
     let distinct: BTreeSet<_> = named.collect();
     distinct.len() == each.len() && each.len() as f64 == bits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Report;
+    use super::super::samples::{findings, runs};
+    use super::*;
+    use crate::campaign::Kind;
+    use crate::campaign::outcome::Outcome as O;
+    use crate::campaign::store::Record;
+
+    fn all(outcomes: &[O]) -> Vec<Record> {
+        [runs(Kind::Golden, &[O::Masked; 3]), runs(Kind::Injected, outcomes)].concat()
+    }
+
+    fn of(tables: &str, records: Vec<Record>) -> Result<Extrapolated, String> {
+        let report = Report::of(&findings(tables, records));
+        report.extrapolated.ok_or_else(|| report.not_extrapolated.unwrap())
+    }
+
+    #[test]
+    fn failures_are_those_of_all_bits_and_all_of_the_time() {
+        let own = of("", all(&[O::Sdc, O::Masked, O::Detected, O::Crash])).unwrap();
+        // 8 bits for 10 ms; half of the trials failed.
+        assert!((own.space[0].size() - 0.08).abs() < 1e-12);
+        assert!((own.failures.value - 0.04).abs() < 1e-12 && own.failures.low > 0.0);
+        let half = of("[when]\nfrom = 0.5\n", all(&[O::Sdc])).unwrap();
+        assert!((half.failures.value - 0.04).abs() < 1e-12);
+        // Iterations 2 to 4, 2 ms each.
+        let three = of("[when]\nover = 'iterations'\nfrom = 2\n", all(&[O::Sdc])).unwrap();
+        assert!((three.failures.value - 8.0 * 0.006).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_region_has_the_bits_that_it_had_in_ram() {
+        let mut records = all(&[O::Sdc, O::Masked]);
+        for (record, bytes) in records[3..].iter_mut().zip([1000, 3000]) {
+            let written = record.injections[0].written.as_mut().unwrap();
+            (written.region, written.sampled_from) = (Some("heap".to_owned()), Some(bytes));
+        }
+        assert_eq!(of("", records).unwrap().space[0].bits, 16000.0);
+    }
+
+    #[test]
+    fn what_stands_for_no_failures_in_all() {
+        let fails = |tables: &str, records, part: &str| {
+            let why = of(tables, records).err().unwrap();
+            assert!(why.contains(part), "{why}");
+        };
+        fails("", runs(Kind::Injected, &[O::Sdc]), "no golden run");
+        fails("", all(&[O::NotInjected]), "no fault went into x");
+        fails("[[fault]]\nzero = true\n", all(&[O::Sdc]), "not single bits");
+        fails("[[fault]]\nflip-bits = '1'\n", all(&[O::Sdc]), "not single bits");
+        fails("[when]\ntrigger = 'k == 2'\n", all(&[O::Sdc]), "not drawn from all of a time");
+    }
+
+    #[test]
+    fn each_bit_once_is_all_of_them() {
+        let bits = |all: &[u64]| all.iter().map(|bit| OneBit::This(*bit)).collect::<Vec<_>>();
+        assert!(names_all(&bits(&[0, 1, 2, 3]), 4.0));
+        assert!(!names_all(&bits(&[0, 1, 2]), 4.0));
+        assert!(!names_all(&bits(&[0, 1, 2, 2]), 4.0));
+        assert!(!names_all(&[OneBit::Any], 1.0));
+    }
+}

@@ -4,6 +4,7 @@ use crate::common::{project, vmfi_in};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use vmfi::campaign::Plan;
 use vmfi::campaign::plan::When;
 
@@ -28,7 +29,7 @@ fn each_is_what_it_says() {
     let small = parse(&text("table1-small.toml"));
     assert_eq!((small.published, small.injections), (full.published, 20));
     let bits = parse(&text("bits.toml"));
-    assert_eq!((bits.census, bits.trials), (true, 64 * 56));
+    assert_eq!((bits.census, bits.trials), (true, 64 * 45));
 }
 
 #[test]
@@ -68,5 +69,35 @@ fn the_papers_experiment_in_small() {
     let injected = ["min", "max"].map(|what| metric("final_residual", "injected", what));
     assert!(injected[0] > 7.3857e-8 && injected[1] < golden, "{injected:?}");
     assert_eq!(report["outcomes"]["sdc"]["count"], Value::from(3));
+    // The paper's own figures stand beside.
     assert!(vmfi(&["report", "a.db"]).stdout.contains("8.97885e-08"));
+    let rows = |what| vmfi(&["report", "a.db", "--csv", what]).stdout;
+    fs::write(folder.path().join("trials.csv"), rows("trials")).unwrap();
+    fs::write(folder.path().join("injections.csv"), rows("injections")).unwrap();
+    pandas(folder.path(), TABLES);
+}
+
+/// What must hold of the tables as pandas reads them, told nothing but their names.
+const TABLES: &str = "
+trials, injections = pandas.read_csv('trials.csv'), pandas.read_csv('injections.csv')
+kinds = trials.groupby('kind').size().to_dict()
+assert kinds == {'golden': 10, 'injected': 3, 'null': 1}, kinds
+assert trials.failed.dtype == bool and trials.metric_final_residual.dtype == float
+injected = trials[trials.kind == 'injected']
+golden = trials[trials.kind == 'golden']
+assert (injected.metric_final_residual < golden.metric_final_residual.max()).all()
+assert golden.metric_final_residual.nunique() == 1 and (trials.metric_iterations == 56).all()
+assert len(injections) == 4 * 20 and (injections['size'] == 4).all()
+written = injections[injections.kind == 'injected']
+assert written.after.str.fullmatch(\"x'[0-9a-f]{2}000000'\").all()
+assert written.iteration.between(0, 56).all() and pandas.to_datetime(written.written).notna().all()
+assert not trials.columns.str.startswith('Unnamed').any()
+";
+
+/// Runs `script` in `folder` with Debian's Python, which has pandas.
+fn pandas(folder: &Path, script: &str) {
+    let mut python = Command::new("/usr/bin/python3");
+    let ran = python.args(["-c", &format!("import pandas\n{script}")]).current_dir(folder).output();
+    let ran = ran.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

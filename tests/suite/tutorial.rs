@@ -3,7 +3,7 @@
 use crate::common::project;
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// A block of the page between fences.
@@ -35,8 +35,10 @@ fn block(part: &str) -> Option<Block> {
 
 /// Runs `command` as its reader does; what it printed.
 fn typed(command: &str, folder: &Path) -> String {
-    let vmfi = PathBuf::from(env!("CARGO_BIN_EXE_vmfi"));
-    let path = format!("{}:{}", vmfi.parent().unwrap().display(), env::var("PATH").unwrap());
+    let vmfi = Path::new(env!("CARGO_BIN_EXE_vmfi"));
+    let vmfi = vmfi.parent().unwrap().display();
+    // Debian's Python is the one that has pandas.
+    let path = format!("{vmfi}:/usr/bin:{}", env::var("PATH").unwrap());
     let mut shell = Command::new("bash");
     shell.args(["-o", "pipefail", "-c", command]).current_dir(folder).env("PATH", path);
     let ran = shell.output().unwrap();
