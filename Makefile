@@ -171,6 +171,11 @@ pandas:
 cxx:
 	@command -v $(CXX) >/dev/null || scripts/setup.sh g++
 
+# The report's page is looked at in a browser.
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || scripts/setup.sh chromium
+
 setup:
 	@scripts/setup.sh
 
@@ -183,7 +188,7 @@ demo: setup build target/fixtures/hpccg $(if $(KERNEL),,target/kernels/bookworm/
 demo-stop:
 	@cargo run --quiet --release --locked --example demo -- stop
 
-test: setup pandas lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
+test: setup chromium pandas lint build $(FIXTURES) $(if $(KERNEL),,$(KERNELS))
 	cargo test --release --locked
 	@# Those that load the host, or need it to themselves.
 	cargo test --release --locked --test suite -- --ignored --test-threads 1 $(ALONE)

@@ -29,7 +29,8 @@ const SECTIONS: [SectionId; 7] = [
     SectionId::DebugStrOffsets,
 ];
 
-/// How long all of it is looked at: units can be made to share what is read for each.
+/// How long all of it is looked at, for a variable or for names: units can be made to share what is read for
+/// each. The time between two questions does not count: a program may be asked about for days.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many units are kept.
 const KEPT: usize = 256;
@@ -47,7 +48,6 @@ pub struct Dwarf {
     /// Units in which something was looked up.
     units: RefCell<HashMap<usize, Rc<Unit>>>,
     index: RefCell<Index>,
-    deadline: Instant,
 }
 
 /// Where the types of the units that have been read are defined, by their names, those of
@@ -58,8 +58,10 @@ struct Index {
     enumerations: HashMap<String, u64>,
     /// Typedefs and what the language has itself.
     others: HashMap<String, u64>,
-    /// How many units have been read.
+    /// How many units have been read,
     units: usize,
+    /// and how long that took.
+    took: Duration,
 }
 
 /// An entry, and the unit that it is in.
@@ -90,14 +92,16 @@ impl Dwarf {
             headers.push(header);
         }
         let (units, index) = Default::default();
-        Ok(Self { dwarf, headers, units, index, deadline: Instant::now() + PATIENCE })
+        Ok(Self { dwarf, headers, units, index })
     }
 
     /// The type of the variable that lies at the link-time `address`. Where none is told to be
     /// there, as of what was moved out of a library, that of the declaration of `name`.
     pub fn variable(&self, name: &str, address: u64) -> Result<Option<TypeId>, TypesError> {
         let (mut declared, mut split) = (None, false);
+        let begun = Instant::now();
         for header in &self.headers {
+            is_soon_enough(begun.elapsed())?;
             let unit = Rc::new(self.read(header)?);
             split |= unit.dwo_name().is_ok_and(|name| name.is_some());
             if let Some(found) = self.variable_of(&unit, name, address, &mut declared)? {
@@ -170,9 +174,6 @@ impl Dwarf {
     }
 
     fn read(&self, header: &UnitHeader<Slice>) -> Result<Unit, TypesError> {
-        if Instant::now() > self.deadline {
-            return Err(damaged("it takes too long to read"));
-        }
         Ok(self.dwarf.unit(header.clone())?)
     }
 
@@ -268,9 +269,12 @@ impl Dwarf {
             }
             let Some(header) = self.headers.get(index.units) else { return Ok(None) };
             index.units += 1;
+            is_soon_enough(index.took)?;
+            let begun = Instant::now();
             let unit = self.read(header)?;
             let mut tree = unit.entries_tree(None)?;
             self.add(&unit, tree.root()?, "", DEPTH, &mut index)?;
+            index.took += begun.elapsed();
         }
     }
 
@@ -497,6 +501,11 @@ impl From<gimli::Error> for TypesError {
     fn from(error: gimli::Error) -> Self {
         damaged(&error.to_string())
     }
+}
+
+/// An error where reading took longer than there is patience for.
+fn is_soon_enough(took: Duration) -> Result<(), TypesError> {
+    (took <= PATIENCE).then_some(()).ok_or_else(|| damaged("it takes too long to read"))
 }
 
 fn damaged(what: &str) -> TypesError {

@@ -1,6 +1,7 @@
 //! Every test from outside, in one program: through the public API, the binary, and live guests.
 
 mod bad_ram;
+mod browser;
 mod cache;
 mod campaign;
 mod command_line;
@@ -20,6 +21,7 @@ mod libraries;
 mod live;
 mod matrix;
 mod moments;
+mod page;
 mod paging;
 mod pause;
 mod plain_kernel;

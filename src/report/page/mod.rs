@@ -92,7 +92,7 @@ pub fn page(all: &[(Findings, Report)]) -> Result<String, askama::Error> {
 
 /// The variables of the plots' colours: on paper, and in the dark.
 fn inks() -> String {
-    let of = |which: fn(&(Ink, &str, [u8; 3], [u8; 3])) -> [u8; 3]| {
+    let of = |which: fn(&plot::ink::Colors) -> [u8; 3]| {
         let all = Ink::ALL.iter().map(|own| format!("--{}:{};", own.1, hex(which(own))));
         all.collect::<String>()
     };

@@ -64,6 +64,7 @@ for (const section of document.querySelectorAll(".rows")) {
     if (id !== section.id) return;
     const chosen = new URLSearchParams(query);
     for (const field of form.elements) if (field.name) field.value = chosen.get(field.name) ?? "";
+    search();
     section.scrollIntoView();
   }
 
@@ -86,7 +87,7 @@ for (const section of document.querySelectorAll(".rows")) {
   form.addEventListener("reset", () => setTimeout(() => { search(); remember(); }));
   back.addEventListener("click", () => turn(-PAGE));
   on.addEventListener("click", () => turn(PAGE));
-  addEventListener("hashchange", () => { recall(); search(); });
-  recall();
+  addEventListener("hashchange", recall);
   search();
+  recall();
 }

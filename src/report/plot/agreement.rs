@@ -53,8 +53,8 @@ impl<'r> Points<'r> {
         }
         let of_x = pairs.iter().map(|own| own.0).chain(golden.0);
         let of_y = pairs.iter().map(|own| own.1).chain(golden.1);
-        let axis_x = Axis::of(&x.name, of_x, 7)?.near(golden.0.into_iter(), 7);
-        let axis_y = Axis::of(&y.name, of_y, 7)?.near(golden.1.into_iter(), 7);
+        let axis_x = Axis::of(&x.name, of_x, golden.0.into_iter(), 7)?;
+        let axis_y = Axis::of(&y.name, of_y, golden.1.into_iter(), 7)?;
         let placed = |(x, y, class): &(f64, f64, Class)| {
             axis_x.nearest(*x).zip(axis_y.nearest(*y)).map(|(x, y)| (x, y, *class))
         };

@@ -29,16 +29,28 @@ enum Scale {
 }
 
 impl Axis {
-    /// One that has a place for each of `values` that is finite, and about so many ticks; where these span
-    /// decades, for the positive ones. None where there are none.
-    pub fn of(name: &str, values: impl Iterator<Item = f64> + Clone, ticks: usize) -> Option<Self> {
+    /// One of `values`, as far as they are finite, with about so many ticks. Where they span decades it is of
+    /// logarithms, and ends not many decades beyond what the `golden` runs have: all that is further off is
+    /// as wrong, and would leave no room for what is near. None where there are no values.
+    pub fn of(
+        name: &str,
+        values: impl Iterator<Item = f64> + Clone,
+        golden: impl Iterator<Item = f64>,
+        ticks: usize,
+    ) -> Option<Self> {
         let finite = values.filter(|value| value.is_finite());
         let positive = finite.clone().filter(|value| *value > 0.0);
         let most = 2 * positive.clone().count() >= finite.clone().count();
-        match ends(positive).filter(|(low, high)| most && high / low >= DECADES) {
-            Some((low, high)) => Some(Self::log(name, low.log10(), high.log10(), ticks)),
-            None => ends(finite).map(|(low, high)| Self::linear(name, low, high, ticks)),
-        }
+        let Some((low, high)) = ends(positive).filter(|(low, high)| most && high / low >= DECADES)
+        else {
+            return ends(finite).map(|(low, high)| Self::linear(name, low, high, ticks));
+        };
+        let (low, high) = (low.log10(), high.log10());
+        let golden = golden.filter(|value| value.is_finite() && *value > 0.0).map(f64::log10);
+        Some(match ends(golden) {
+            Some((from, to)) => Self::log(name, low.max(from - FAR), high.min(to + FAR), ticks),
+            None => Self::log(name, low, high, ticks),
+        })
     }
 
     /// From `low` to `high`, and a little more to both sides.
@@ -68,19 +80,6 @@ impl Axis {
         let ticks = powers.map(|power| (this.part(power), format!("10{}", superscript(power))));
         let ticks = ticks.collect();
         Self { ticks, ..this }
-    }
-
-    /// The same, where it is of logarithms not many decades beyond what the `golden` runs have: all that is
-    /// further off is as wrong, and would leave no room for what is near.
-    pub fn near(self, golden: impl Iterator<Item = f64>, ticks: usize) -> Self {
-        let golden = golden.filter(|value| value.is_finite() && *value > 0.0).map(f64::log10);
-        match ends(golden).filter(|_| self.is_log()) {
-            Some((low, high)) if self.low < low - FAR || high + FAR < self.high => {
-                let (low, high) = (self.low.max(low - FAR), self.high.min(high + FAR));
-                Self::log(&self.name, low, high, ticks)
-            }
-            _ => self,
-        }
     }
 
     /// Shares from none to `highest`, in percent.
@@ -216,7 +215,7 @@ mod tests {
     use super::*;
 
     fn of(values: &[f64]) -> Axis {
-        Axis::of("x", values.iter().copied(), 6).unwrap()
+        Axis::of("x", values.iter().copied(), std::iter::empty(), 6).unwrap()
     }
 
     fn labels(axis: &Axis) -> Vec<&str> {
@@ -254,7 +253,9 @@ mod tests {
             assert!(axis.ticks.len() < 20, "{values:?}");
             assert!(axis.ticks.iter().all(|(part, _)| part.is_finite()), "{values:?}");
         }
-        assert!(Axis::of("x", [f64::NAN, f64::INFINITY].into_iter(), 5).is_none());
+        assert!(
+            Axis::of("x", [f64::NAN, f64::INFINITY].into_iter(), std::iter::empty(), 5).is_none()
+        );
     }
 
     #[test]

@@ -85,9 +85,8 @@ fn axes(name: &str, golden: &Samples, lines: &[Line]) -> Option<(Axis, Axis)> {
     };
     let values =
         of_lines.chain(golden).filter_map(|(_, value)| *value).filter(|own| own.is_finite());
-    let all = Axis::of(name, values, 8)?;
-    let x = Axis::linear("iteration", first, last, 8);
-    Some((x, all.near(golden.iter().filter_map(|(_, value)| *value), 8)))
+    let of_golden = golden.iter().filter_map(|(_, value)| *value);
+    Some((Axis::linear("iteration", first, last, 8), Axis::of(name, values, of_golden, 8)?))
 }
 
 /// The first trials of each class, as many of each as there is room for.
@@ -156,7 +155,7 @@ fn drawing(
 
 fn told(golden: &Samples) -> String {
     let known = golden.iter().filter_map(|(at, value)| value.map(|value| (at, value)));
-    let ends = known.clone().next().zip(known.last());
+    let ends = known.clone().next().zip(known.clone().next_back());
     let ends = ends.map(|((first, from), (last, to))| {
         let (from, to) = (crate::report::figure::short(from), crate::report::figure::short(to));
         format!("The golden run goes from {from} in iteration {first} to {to} in iteration {last}")
@@ -204,7 +203,7 @@ fn pieces(
         }
     }
     pieces.retain(|piece| !piece.is_empty());
-    pieces.iter_mut().for_each(|piece| thinned(piece));
+    pieces.iter_mut().for_each(thinned);
     pieces
 }
 

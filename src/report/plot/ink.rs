@@ -43,6 +43,9 @@ pub enum Class {
     NotInjected,
 }
 
+/// An ink, its name in style sheets, and its colour on paper and in the dark: red, green and blue.
+pub type Colors = (Ink, &'static str, [u8; 3], [u8; 3]);
+
 /// How many trials there are of each class, in the order of [`Class::ALL`].
 pub type Counts = [u64; Class::ALL.len()];
 
@@ -104,9 +107,8 @@ impl From<Outcome> for Class {
 }
 
 impl Ink {
-    /// Every ink: its name in style sheets, and its colour on paper and in the dark. Those of the classes
-    /// differ in lightness too, for eyes and printers that do not tell all colours apart.
-    pub const ALL: [(Self, &'static str, [u8; 3], [u8; 3]); 13] = [
+    /// Every ink. Those of the classes differ in lightness too, for eyes and printers that do not tell all colours apart.
+    pub const ALL: [Colors; 13] = [
         (Self::Paper, "paper", [0xff, 0xff, 0xff], [0x15, 0x19, 0x1e]),
         (Self::Text, "text", [0x1a, 0x1f, 0x26], [0xee, 0xf1, 0xf4]),
         (Self::Muted, "muted", [0x5a, 0x64, 0x70], [0xa3, 0xae, 0xba]),

@@ -42,8 +42,8 @@ impl Histogram {
         if injected.is_empty() {
             return None;
         }
-        let axis = Axis::of(name, golden.iter().chain(&injected).copied(), 7)?;
-        let axis = axis.near(golden.iter().copied(), 7);
+        let values = golden.iter().chain(&injected).copied();
+        let axis = Axis::of(name, values, golden.iter().copied(), 7)?;
         let (mut bins, mut beside) = (vec![Counts::default(); BINS], Counts::default());
         for record in findings.injected() {
             let value = record.metrics.get(name).copied().filter(|value| value.is_finite());

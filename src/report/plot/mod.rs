@@ -133,3 +133,108 @@ fn in_words(counts: &ink::Counts) -> String {
     let all: Vec<_> = all.map(|(class, count)| format!("{count} {}", class.name())).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{findings, runs, written};
+    use super::*;
+    use crate::campaign::Kind;
+    use crate::campaign::outcome::Outcome as O;
+    use crate::campaign::store::Record;
+
+    const TABLES: &str = "[when]\nover = 'iterations'\n[[metric]]\nname = 'r'\nregex = '(1)'\n\
+        [[metric]]\nname = 's'\nregex = '(2)'\n[[curve]]\nname = 'c'\nvariable = 'c'\n";
+
+    /// Injected runs of a double, each with another bit flipped, and with these values of both metrics.
+    fn injected(values: &[f64]) -> Vec<Record> {
+        let outcomes: Vec<_> =
+            (0..values.len()).map(|index| O::ALL[index % O::ALL.len()]).collect();
+        let mut all = runs(Kind::Injected, &outcomes);
+        for ((record, value), bit) in all.iter_mut().zip(values).zip(0..) {
+            record.metrics.insert("r".to_owned(), *value);
+            record.metrics.insert("s".to_owned(), *value);
+            let bits = 0.01_f64.to_bits();
+            let after = (bits ^ 1 << (bit % 64)).to_le_bytes();
+            let made = record.injections[0].written.is_some();
+            record.injections[0].written = made.then(|| written(&bits.to_le_bytes(), &after));
+        }
+        all
+    }
+
+    fn of(values: &[f64]) -> Vec<Plot> {
+        let mut findings = findings(TABLES, injected(values));
+        let points = |(number, value): (u64, &f64)| {
+            (number, vec![(0, Some(*value)), (1, None), (i64::MAX, Some(1.0))])
+        };
+        findings.curves.insert("c".to_owned(), (1..).zip(values).map(points).collect());
+        all(&findings, &Report::of(&findings))
+    }
+
+    fn names(plots: &[Plot]) -> Vec<&str> {
+        plots.iter().map(|plot| plot.name.as_str()).collect()
+    }
+
+    #[test]
+    fn whatever_was_measured_can_be_drawn() {
+        let huge = [1e300, -1e300, f64::MAX, f64::MIN, 5e-324, 0.0, 1.0];
+        let all: [&[f64]; 6] =
+            [&[7.0; 9], &[0.0; 9], &huge, &[f64::NAN; 9], &[f64::INFINITY; 9], &[1.0]];
+        for values in all {
+            for plot in of(values) {
+                let Ok(drawing) = &plot.drawn else { continue };
+                let svg = drawing.standalone(&plot.title);
+                for not_drawn in ["NaN,", "inf,", "\"NaN\"", "-2147483648", "2147483647"] {
+                    assert!(!svg.contains(not_drawn), "{} of {values:?}: {not_drawn}", plot.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_says_why() {
+        let missing = |plots: Vec<Plot>| {
+            let all = plots.into_iter().filter_map(|plot| Some((plot.name, plot.drawn.err()?)));
+            all.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let none = missing(of(&[]));
+        assert!(none["outcomes"].contains("no trial"), "{none:?}");
+        for name in ["map", "bits", "moments", "metric-r", "agreement", "curve-c"] {
+            assert!(none.contains_key(name), "{name} of {none:?}");
+        }
+        let nan = missing(of(&[f64::NAN; 9]));
+        assert_eq!(nan["metric-r"], "no injected trial has a finite value");
+        assert!(nan.contains_key("agreement") && !nan.contains_key("map-0"), "{nan:?}");
+    }
+
+    #[test]
+    fn each_trial_is_in_the_map_once() {
+        let plots = of(&[1.0; 65]);
+        assert!(names(&plots).contains(&"map-0"), "{:?}", names(&plots));
+        let map = plots.iter().find(|plot| plot.name == "map-0").unwrap();
+        let drawing = map.drawn.as_ref().ok().unwrap();
+        // Of 65 trials, the first of every 7 was not injected.
+        assert!(drawing.caption.contains("55 trials"), "{}", drawing.caption);
+        assert!(drawing.svg.contains("mantissa"), "it is taken for a double");
+        let bits = plots.iter().find(|plot| plot.name == "bits-0").unwrap();
+        let told = &bits.drawn.as_ref().ok().unwrap().description;
+        assert!(
+            told.starts_with(
+                "Trials: 9 masked, 9 SDC, 9 detected, 9 hang, 9 crash, 10 guest crash"
+            ),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_page_has_its_own_colours_and_a_file_those_of_paper() {
+        let plots = of(&[1.0; 9]);
+        let drawing = plots[0].drawn.as_ref().ok().unwrap();
+        let (page, file) = (drawing.inline("s1-x", "<b>"), drawing.standalone("<b>"));
+        assert!(page.contains("fill=\"var(--sdc)\"") && !page.contains("fill=\"#"), "{page}");
+        assert!(
+            page.contains("aria-labelledby=\"s1-x-t s1-x-d\"") && page.contains("id=\"s1-x-d\"")
+        );
+        assert!(file.contains("fill=\"#C9361B\"") && !file.contains("var("), "{file}");
+        assert!(!page.contains("<b>") && !file.contains("<b>"));
+    }
+}
