@@ -61,7 +61,7 @@ help:
 	@echo "make test-slurm       a campaign under a Slurm of its own; installs slurm-wlm and munge (2 min)"
 	@echo "make table1           the paper's experiment, by experiments/table1.toml (1 h)"
 	@echo "make table1-small     the same on a small grid, by experiments/table1-small.toml (1 min)"
-	@echo "make bits             which bits of a double matter, by experiments/bits.toml (1 h)"
+	@echo "make bits             which bits of a double matter, by experiments/bits.toml (30 min)"
 	@echo "JOBS=N                of these: so many guests at once"
 	@echo "make bench            times of commands, guests and trials"
 	@echo "make lint             formatting and clippy"

@@ -5,9 +5,9 @@ use super::base::Base;
 use super::curve::{Point, Sampler, iteration_time};
 use super::expand::{Draw, Kind, Trial};
 use super::golden::Golden;
-use super::plan::{Metric, Moment, Plan, Source, When};
+use super::plan::{Metric, Moment, Over, Plan, Source, When};
 use super::ran::{Ending, LastLook, Made, Overhead, Ran};
-use super::variable::{seen, value};
+use super::variable::{seen, value, value_at};
 use super::watch::{End, LOOK, Watch};
 use crate::address::Gva;
 use crate::guest::{Guest, GuestError};
@@ -21,7 +21,7 @@ use crate::process::{ProcessError, ProcessTree, Task, tasks};
 use crate::seed::Seed;
 use crate::site::{Space, Target, TargetError};
 use crate::victim::{Files, StatusBlock, Stream, Told, Victim, VictimError, VictimMemory, Word};
-use crate::when::{Condition, Event, Fired, Trigger, TriggerError, Waited};
+use crate::when::{Condition, Event, Fired, Spot, Trigger, TriggerError, Waited};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
@@ -29,6 +29,10 @@ use std::time::{Duration, Instant};
 
 /// How long a program that has just started may lack what is looked for in it.
 const STARTING: Duration = Duration::from_secs(5);
+/// How long it may take to start, on a host that has too much to do.
+const LONGEST_START: Duration = Duration::from_secs(60);
+/// How often a run is made again whose moment had passed.
+const AGAIN: usize = 20;
 /// No moment is later.
 const LONGEST: Duration = Duration::from_secs(1 << 32);
 
@@ -70,6 +74,11 @@ pub enum AttemptError {
     /// A moment did not come.
     #[error("{0}")]
     Never(String),
+    /// The iteration that is to be hit at a phase had passed before.
+    #[error(
+        "iteration {0} had passed before it could be hit at its 'phase': iterations are too short for that, or the host has too much else to do"
+    )]
+    Late(u64),
     /// An injection failed, and not for what the program does.
     #[error(transparent)]
     Inject(#[from] InjectError),
@@ -100,8 +109,28 @@ pub struct Run<'r> {
 }
 
 /// Makes the run `trial`; `golden` is none for golden runs. The victim's program is the file
-/// `program`.
+/// `program`. What came too late is made again: nothing has been written then, and what the host had to
+/// do meanwhile is no part of the plan.
 pub fn attempt(
+    base: &Base,
+    plan: &Plan,
+    program: &Path,
+    trial: &Trial,
+    golden: Option<&Golden>,
+) -> Result<Ran, AttemptError> {
+    let mut left = AGAIN;
+    loop {
+        match once(base, plan, program, trial, golden) {
+            Err(error @ AttemptError::Late(_)) if left > 0 => {
+                log::debug!("trial {}: {error}", trial.number);
+                left -= 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn once(
     base: &Base,
     plan: &Plan,
     program: &Path,
@@ -186,10 +215,11 @@ impl<'r> Run<'r> {
     /// wrapper does not hold it, the machine stands still, so that it does not run ahead meanwhile.
     fn victim(&self, program: &Path) -> Result<Victim<'r>, AttemptError> {
         let files = Files::of_program(Some(program))?;
-        let until = Instant::now() + STARTING;
+        let mut until = Instant::now() + LONGEST_START;
         let mut failed = None;
         loop {
             if let Some(child) = self.watch.find_child() {
+                until = until.min(Instant::now() + STARTING);
                 self.watch.instance().stop()?;
                 match self.look_for_victim(&child, &files) {
                     Ok(victim) => return Ok(victim),
@@ -319,12 +349,15 @@ impl<'r> Run<'r> {
     ) -> Result<(), AttemptError> {
         let find = |text: &str| seen(victim, text);
         let space = Space::Victim(&victim.memory);
+        let counter = self.plan.program.counter.as_deref();
+        let counter = counter.and_then(|name| find(name).ok()).map(|seen| seen.spot());
         let mut fired = None;
         for draw in self.draws(trial) {
             let event = self.event(&draw);
             let trigger = event.map(|event| Trigger::new(event, space, &find)).transpose();
             let mut trigger = trigger?;
             let due = self.wait_until_due(&draw, trigger.as_mut(), fired.as_ref());
+            self.is_in_time(&draw, counter.as_ref(), space)?;
             let aim = aims.get(draw.target).and_then(|own| own.get(draw.fault));
             match (due, aim) {
                 (Ok(cause), Some(aim)) => {
@@ -339,6 +372,24 @@ impl<'r> Run<'r> {
             }
         }
         Ok(())
+    }
+
+    /// An error where the plan says at what phase of its iteration an injection comes, and the program has
+    /// left that. Where it has several, one before may have changed the counter.
+    fn is_in_time(
+        &self,
+        draw: &Draw,
+        counter: Option<&Spot>,
+        space: Space,
+    ) -> Result<(), AttemptError> {
+        let When::Drawn(Over::Iterations { phase: Some(_), .. }, _) = self.plan.when else {
+            return Ok(());
+        };
+        let Moment::Iteration(wanted, _) = self.drawn(draw) else { return Ok(()) };
+        let now = counter.and_then(|spot| value_at(spot, space));
+        let passed = self.watch.has_ended() || now.is_some_and(|now| now != wanted as f64);
+        let late = passed && self.plan.injections == 1;
+        if late { Err(AttemptError::Late(wanted)) } else { Ok(()) }
     }
 
     fn draws<'t>(&'t self, trial: &'t Trial) -> Box<dyn Iterator<Item = Draw> + 't> {
@@ -363,7 +414,7 @@ impl<'r> Run<'r> {
             (Some(trigger), ..) => {
                 let fired = self.wait_for_event(trigger)?;
                 if let Moment::Iteration(_, after) = self.drawn(draw) {
-                    self.watch.sleep_until(Instant::now() + after)?;
+                    self.watch.work_for(after)?;
                 }
                 Ok(Some(fired))
             }

@@ -124,6 +124,12 @@ impl Golden {
         })
     }
 
+    /// In how much of its time QEMU computes.
+    pub fn host_cpu_share(&self) -> f64 {
+        let share = self.host_cpu_time.as_secs_f64() / self.time.as_secs_f64();
+        if share.is_finite() { share } else { 1.0 }
+    }
+
     /// An error unless `run`, of a new start of the guest, is another golden run.
     pub fn check(&self, plan: &Plan, run: &Ran) -> Result<(), GoldenError> {
         let same = !self.repeatable || same_output(plan, &run.stdout, &self.stdout);

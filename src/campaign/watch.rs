@@ -147,6 +147,11 @@ impl<'w> Watch<'w> {
         self.over.borrow().is_some()
     }
 
+    /// Whether the program has come to its end by itself.
+    pub fn has_ended(&self) -> bool {
+        matches!(&*self.over.borrow(), Some(End::Held | End::Ended))
+    }
+
     /// Why something that is waited for does not come any more.
     pub fn how_over(&self) -> String {
         match &*self.over.borrow() {
@@ -163,6 +168,24 @@ impl<'w> Watch<'w> {
         while !self.is_over() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                return Ok(());
+            }
+            sleep(left.min(LOOK));
+        }
+        Err(self.how_over())
+    }
+
+    /// Waits until the machine has done as much as it does in `time` of a golden run; why not, where the
+    /// run is over before. What is done is told by QEMU's CPU time: so a host that is busier than it was
+    /// then, or less so, moves nothing.
+    pub fn work_for(&self, time: Duration) -> Result<(), String> {
+        let busy = self.golden.map_or(1.0, Golden::host_cpu_share);
+        let due = self.host_cpu_time() + time.mul_f64(busy);
+        // A machine that waits for something uses none.
+        let latest = Instant::now() + time.saturating_mul(BUSY_HOST);
+        while !self.is_over() {
+            let left = due.saturating_sub(self.host_cpu_time());
+            if left.is_zero() || Instant::now() >= latest {
                 return Ok(());
             }
             sleep(left.min(LOOK));

@@ -292,7 +292,7 @@ fn attempt(error: &AttemptError) -> u8 {
         E::Inject(error) => inject(error),
         E::MovingCurve(_) => USAGE,
         E::TooShort => PROCESS,
-        E::Never(_) => NEVER,
+        E::Never(_) | E::Late(_) => NEVER,
     }
 }
 

@@ -26,6 +26,9 @@ pub enum Topic {
     /// What a campaign does, from the plan to the report
     #[command(long_about = CAMPAIGNS, override_help = CAMPAIGNS)]
     Campaigns,
+    /// What reports have for other programs: every column and key
+    #[command(long_about = DATA, override_help = DATA)]
+    Data,
 }
 
 const TARGETS: &str = include_str!("../../docs/targets.md");
@@ -33,6 +36,7 @@ const WHEN: &str = include_str!("../../docs/when.md");
 const RECORD: &str = include_str!("../../docs/record.md");
 const PLAN: &str = include_str!("../../docs/plan.md");
 const CAMPAIGNS: &str = include_str!("../../docs/campaign.md");
+const DATA: &str = include_str!("../../docs/data.md");
 /// docs/faults.md is made from it.
 static FAULTS: LazyLock<String> =
     LazyLock::new(|| include_str!("faults.md").replace(MODELS_HERE, &models()));
@@ -47,6 +51,7 @@ pub fn run(topic: &Topic) -> anyhow::Result<()> {
         Topic::Record => RECORD,
         Topic::Plan => PLAN,
         Topic::Campaigns => CAMPAIGNS,
+        Topic::Data => DATA,
     })
 }
 

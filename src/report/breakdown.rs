@@ -195,18 +195,23 @@ pub fn by_time(findings: &Findings) -> Vec<ByTime> {
     timed.collect()
 }
 
-/// Where parts of what lies from `low` to `high` begin, and how long each is: of whole iterations, or 1, 2 or
-/// 5 of a power of ten of seconds.
+/// Where parts of what lies from `low` to `high` begin, and how long each is: 1, 2 or 5 of a power of ten of
+/// seconds, or of iterations, which are counted from 1 on.
 fn parts(low: f64, high: f64, clock: Clock) -> (f64, f64) {
     match clock {
-        Clock::Iterations => (low.floor(), ((high - low + 1.0) / MOST_PARTS).ceil().max(1.0)),
-        Clock::Seconds => {
-            let least = (high / MOST_PARTS).max(1e-9);
-            let scale = 10f64.powf(least.log10().floor());
-            let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * scale);
-            (0.0, steps.into_iter().find(|step| *step >= least).unwrap_or(least))
+        Clock::Iterations => {
+            let width = round_up((high - low + 1.0) / MOST_PARTS).max(1.0);
+            (1.0 + ((low - 1.0) / width).floor() * width, width)
         }
+        Clock::Seconds => (0.0, round_up((high / MOST_PARTS).max(1e-9))),
     }
+}
+
+/// The next of 1, 2 and 5 of a power of ten.
+fn round_up(least: f64) -> f64 {
+    let scale = 10f64.powf(least.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * scale);
+    steps.into_iter().find(|step| *step >= least).unwrap_or(least)
 }
 
 #[cfg(test)]
@@ -255,8 +260,9 @@ mod tests {
         }
         let over = findings("[when]\nover = 'iterations'\n", records.clone());
         let parts = by_time(&over);
-        assert_eq!((clock(&over), parts.len()), (Clock::Iterations, 15));
-        assert_eq!((parts[14].from, parts[14].to, parts[14].tally.trials), (43.0, 46.0, 3));
+        // 45 of them, 5 in each.
+        assert_eq!((clock(&over), parts.len()), (Clock::Iterations, 9));
+        assert_eq!((parts[8].from, parts[8].to, parts[8].tally.trials), (41.0, 46.0, 5));
         // 0.45 s in at most 20 parts.
         let over = findings("", records);
         let parts = by_time(&over);

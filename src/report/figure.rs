@@ -1,4 +1,6 @@
-//! Numbers as reports print them.
+//! Numbers, and texts of a store, as reports print them.
+
+use super::statistics::Estimate;
 
 /// As many digits as tell `value` from all others, as C prints it: `8.97885e-08`, `0.25`, `74`.
 pub fn exact(value: f64) -> String {
@@ -33,6 +35,11 @@ pub fn percent(share: f64) -> String {
 /// What lies between two shares, in percent.
 pub fn interval(low: f64, high: f64) -> String {
     format!("[{:.1}, {:.1}]", 100.0 * low, 100.0 * high)
+}
+
+/// A number that is not known, and what it lies between.
+pub fn estimate(own: &Estimate) -> String {
+    format!("{} [{}, {}]", short(own.value), short(own.low), short(own.high))
 }
 
 /// `text` as one line, without anything that is obeyed instead of shown, or that turns the order round:

@@ -5,8 +5,8 @@
 //!   ([`metric`]); how much the trials say ([`sampling`]); the failures that they stand for ([`space`]).
 //! - [`Comparison`]: several stores beside each other.
 //! - [`statistics`]: pure functions over numbers. [`figure`]: numbers as they are printed.
-//! - `text`: a report on a terminal; [`rows`]: a row for each run or injection, for other programs;
-//!   [`page`]: one page for browsers; [`plot`]: its plots.
+//! - `tables` and `sentences`: what it says, wherever it is shown: on a terminal (`text`), or as a [`page`] with
+//!   the [`plot`]s. [`rows`]: a row for each run or injection, for other programs.
 
 pub mod breakdown;
 pub mod comparison;
@@ -19,8 +19,10 @@ pub mod rows;
 #[cfg(test)]
 pub mod samples;
 pub mod sampling;
+mod sentences;
 pub mod space;
 pub mod statistics;
+mod tables;
 mod text;
 mod value;
 
@@ -139,6 +141,12 @@ impl Report {
             outcomes: all.outcomes,
             null: null.outcomes,
         }
+    }
+
+    /// Into how many trials a fault went.
+    pub fn injected(&self) -> u64 {
+        let missed = self.outcomes.get(Outcome::NotInjected.name()).map_or(0, |share| share.count);
+        self.trials - missed
     }
 }
 
@@ -297,7 +305,7 @@ mod tests {
         assert_eq!(weights, [("x", 0.25), ("y", 0.75)]);
         let bits: Vec<_> = report.by_bit.iter().map(|own| (&*own.target, own.bit)).collect();
         assert_eq!(bits, [("x", 1), ("y", 16)]);
-        assert!(report.to_string().contains("If each is hit as often as it has bits"));
+        assert!(report.to_string().contains("If each target is hit as often as it has bits"));
     }
 
     #[test]
@@ -309,6 +317,6 @@ mod tests {
         }
         let text = Report::of(&findings(tables, records)).to_string();
         assert!(text.contains("7.385861438143572e-08") && text.contains("8.97885e-08"), "{text}");
-        assert!(text.contains("golden: Table 1"), "{text}");
+        assert!(text.contains("golden, Table 1"), "{text}");
     }
 }

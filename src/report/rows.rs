@@ -6,7 +6,6 @@
 
 use super::Findings;
 use super::breakdown::target_name;
-use crate::campaign::outcome::Outcome;
 use crate::campaign::store::{Injection, Record, Written};
 use crate::inject::Hex;
 use clap::ValueEnum;
@@ -180,7 +179,7 @@ mod tests {
     use super::super::samples::{findings, injection, runs};
     use super::*;
     use crate::campaign::Kind;
-    use Outcome as O;
+    use crate::campaign::outcome::Outcome as O;
 
     /// The cells of each row by the names of their columns.
     fn read(text: &str) -> Vec<std::collections::BTreeMap<String, String>> {

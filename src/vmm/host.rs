@@ -30,8 +30,6 @@ const MOST_THREADS: usize = 1024;
 /// The field of `stat` that tells when the process was started (proc(5)), counted from the one
 /// behind the name.
 const START_FIELD: usize = 19;
-/// The one of the user time, counted from the blank behind the name; the system time is next.
-const CPU_TIME_FIELD: usize = 12;
 
 /// How long this host has run.
 pub fn uptime() -> Duration {
@@ -91,16 +89,6 @@ impl HostProcess {
         let mappings = self.mappings().ok()?;
         let mapping = mappings.iter().find(own)?;
         mapping.addresses.start.checked_sub(mapping.offset)
-    }
-
-    /// How much CPU time it has used.
-    pub fn cpu_time(&self) -> io::Result<Duration> {
-        let stat = read(&self.folder.join("stat"))?;
-        let stat = String::from_utf8_lossy(&stat);
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split(' ');
-        let times = fields.skip(CPU_TIME_FIELD).take(2).filter_map(|time| time.parse::<u64>().ok());
-        let ticks: u64 = times.sum();
-        Ok(Duration::from_nanos(ticks * 1_000_000_000 / clock_ticks_per_second().max(1)))
     }
 
     /// Whether any of its threads runs on a CPU right now, or waits for one.

@@ -34,7 +34,7 @@ fn reference() {
 /// Every topic is a command and the help of it, and listed with the others.
 #[test]
 fn topics() {
-    let same = ["targets", "faults", "when", "record", "plan"].map(|topic| (topic, topic));
+    let same = ["targets", "faults", "when", "record", "plan", "data"].map(|topic| (topic, topic));
     for (topic, page) in same.into_iter().chain([("campaigns", "campaign")]) {
         let page = std::fs::read_to_string(project(&format!("docs/{page}.md"))).unwrap();
         for arguments in [&["help", topic][..], &[topic], &[topic, "--help"]] {

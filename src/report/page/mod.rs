@@ -4,19 +4,16 @@
 //! and rows are JSON in which no tag can begin.
 
 mod rows;
-mod tables;
 
-use super::figure::{line, percent};
+use super::figure::line;
 use super::plot::ink::{Ink, hex};
 use super::plot::{self, Plot};
-use super::space::{Extrapolated, Space};
-use super::statistics::none_of;
-use super::{Comparison, Findings, Report};
+use super::tables::{self, Table};
+use super::{Comparison, Findings, Report, sentences};
 use crate::campaign::plan::LARGEST_SEED;
 use crate::campaign::store::{MARK, PLAN};
 use askama::Template;
 use rows::Rows;
-use tables::Table;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -115,18 +112,18 @@ impl Section {
             plan: line(&report.plan),
             path: line(&findings.path.display().to_string()),
             warnings: report.warnings.iter().map(|own| line(own)).collect(),
-            done: done(report),
+            done: sentences::done(report),
             sampled_from: line(&report.sampled_from),
             outcomes: tables::outcomes(report),
-            notes: notes(report),
+            notes: sentences::notes(report),
             by_size: report.by_size.as_ref().map(tables::by_size),
-            sampling: sampling(report),
+            sampling: sentences::sampling(report),
             needed: tables::needed(report),
             by_target: tables::by_target(report),
             by_bit: tables::by_bit(report),
             by_time: tables::by_time(report),
             metrics: report.metrics.iter().map(|(name, own)| tables::metric(name, own)).collect(),
-            extrapolated: extrapolated(report),
+            extrapolated: sentences::extrapolated(report),
             facts: facts(findings),
             plan_text: findings.plan.text.lines().map(|own| line(own) + "\n").collect(),
             rows: Rows::of(findings),
@@ -147,88 +144,6 @@ impl Figure {
             drawn: drawn.ok().map(|own| (own.inline(&id, &plot.title), own.caption.clone())),
             missing: drawn.err().map(|why| line(why)).unwrap_or_default(),
             id,
-        }
-    }
-}
-
-fn done(report: &Report) -> String {
-    let Report { trials, planned, golden, .. } = report;
-    let null: u64 = report.null.values().map(|share| share.count).sum();
-    format!("{trials} trials of {planned}, {golden} golden runs, {null} null trials")
-}
-
-/// What the numbers of the outcomes do not tell by themselves.
-fn notes(report: &Report) -> Vec<String> {
-    let count = |name: &str| report.outcomes.get(name).map_or(0, |own| own.count);
-    let injected = report.trials - count("not_injected");
-    let mut notes = vec![
-        "Failed are all but the masked and the detected. Shares are of the trials into which a fault went; that of not_injected is of all.".to_owned(),
-    ];
-    if report.failed.share.count == 0 && injected > 0 && !report.sampling.census {
-        let below = percent(none_of(injected));
-        notes.push(format!(
-            "None of {injected} failed: the share is below {below} (95 %, one-sided)."
-        ));
-    }
-    if injected < report.trials {
-        let (none, all) = (percent(report.failed.if_none), percent(report.failed.if_all));
-        notes.push(format!(
-            "Failed of all trials: {none} if none of the not injected had, {all} if all had."
-        ));
-    }
-    notes.extend(
-        report
-            .not_injected
-            .iter()
-            .map(|(why, count)| format!("Not injected, {count}: {}", line(why))),
-    );
-    if report.tolerated > 0 {
-        notes.push(format!("Of the masked, {} differ and are tolerated.", report.tolerated));
-    }
-    let list = |all: Vec<(String, u64)>| {
-        let words: Vec<_> =
-            all.into_iter().map(|(name, count)| format!("{name} {count}")).collect();
-        words.join(", ")
-    };
-    let null = report.null.iter().filter(|(_, share)| share.count > 0);
-    let null: Vec<_> = null.map(|(name, share)| ((*name).to_owned(), share.count)).collect();
-    if !null.is_empty() {
-        notes.push(format!("Null trials, into which no fault went: {}.", list(null)));
-    }
-    let fates: Vec<_> = report.fates.iter().map(|(name, count)| (line(name), *count)).collect();
-    if !fates.is_empty() {
-        notes.push(format!("What had become of the faults at the end: {}.", list(fates)));
-    }
-    if report.failures > 0 {
-        notes.push(format!("{} runs came to nothing and were made again.", report.failures));
-    }
-    notes
-}
-
-fn sampling(report: &Report) -> String {
-    let own = &report.sampling;
-    if own.census {
-        return "A census: these are all the faults that there are. Nothing is sampled, and no share is uncertain once all are finished.".to_owned();
-    }
-    let population = own.population.map_or("more faults than can be counted".to_owned(), |all| {
-        format!("{} faults", super::figure::exact(all))
-    });
-    format!("Sampled from {population}. Margin reached: ±{}.", percent(own.margin))
-}
-
-fn extrapolated(report: &Report) -> String {
-    match (&report.extrapolated, &report.not_extrapolated) {
-        (Some(Extrapolated { space, failures }), _) => {
-            let size: f64 = space.iter().map(Space::size).sum();
-            format!(
-                "Of {} bit-seconds, {} stand for failures. Programs are compared by this number, never by shares.",
-                super::figure::short(size),
-                tables::estimate(failures)
-            )
-        }
-        (None, why) => {
-            let why = why.as_deref().unwrap_or("nothing is known of it");
-            format!("Failures in all of the space cannot be told: {}.", line(why))
         }
     }
 }

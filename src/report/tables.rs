@@ -1,14 +1,13 @@
-//! The tables of the page.
+//! The tables of a report, wherever it is shown.
 
+use super::Report;
+use super::breakdown::{Clock, Tally};
+use super::comparison::{Compared, Comparison};
+use super::figure::{estimate, exact, interval, line, percent, short};
+use super::metric::Metric;
+use super::statistics::{Estimate, Share};
 use crate::campaign::outcome::Outcome;
 use crate::campaign::plan::Figures;
-use crate::report::Report;
-use crate::report::breakdown::{Clock, Tally};
-use crate::report::comparison::{Compared, Comparison};
-use crate::report::figure::{exact, interval, line, percent, short};
-use crate::report::metric::Metric;
-use crate::report::statistics::{Estimate, Share};
-use crate::report::text::FIGURES;
 use std::collections::BTreeMap;
 
 /// A table, of which all columns but the first are numbers.
@@ -108,6 +107,18 @@ fn groups(caption: &str, what: &str, groups: &[(String, &Tally)]) -> Table {
     Table::new(caption, &header, groups.iter().map(row).collect())
 }
 
+/// What is told of a metric, in the order of the paper's table.
+const FIGURES: [(&str, fn(&Figures) -> Option<f64>); 8] = [
+    ("runs", |own| own.runs.map(|runs| runs as f64)),
+    ("minimum", |own| own.min),
+    ("maximum", |own| own.max),
+    ("mean", |own| own.mean),
+    ("median", |own| own.median),
+    ("mode", |own| own.mode),
+    ("variance", |own| own.variance),
+    ("standard deviation", |own| own.sd),
+];
+
 /// A metric, a column for each kind of runs, here and as others have published it.
 pub fn metric(name: &str, metric: &Metric) -> Table {
     let own = [("golden", metric.golden), ("injected", metric.injected)];
@@ -164,8 +175,4 @@ fn compared(own: &Compared) -> Vec<String> {
     };
     let missing = vec![String::new(); 6 - pairs.len()];
     [vec![own.store.clone(), more, ratio], pairs, missing].concat()
-}
-
-pub fn estimate(own: &Estimate) -> String {
-    format!("{} [{}, {}]", short(own.value), short(own.low), short(own.high))
 }
