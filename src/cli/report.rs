@@ -2,6 +2,7 @@
 //! and time; the metrics of the runs without faults and with; and of several stores, how they compare.
 //! `--csv trials` and `--csv injections` print a row for each run, or for each injection, instead.
 
+use super::error::UsageError;
 use super::output;
 use crate::campaign::store::{Store, StoreError};
 use crate::report::rows::{self, Rows};
@@ -18,13 +19,13 @@ pub struct ReportArgs {
     #[arg(value_name = "DB", required = true)]
     stores: Vec<PathBuf>,
     /// Print a row for each of these instead, as comma-separated values
-    #[arg(long, value_name = "ROWS", conflicts_with_all = ["json", "html", "plots"])]
+    #[arg(long, value_name = "ROWS", conflicts_with_all = ["html", "plots"])]
     csv: Option<Rows>,
     /// Write it to FILE, as one page with plots, for browsers
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write the plots into FOLDER, each as an SVG file
-    #[arg(long, value_name = "FOLDER", conflicts_with = "json")]
+    #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
 }
 
@@ -32,6 +33,11 @@ pub struct ReportArgs {
 type Shown = (Findings, Report);
 
 pub fn run(args: &ReportArgs, json: bool) -> anyhow::Result<()> {
+    // An option of every command is none that clap knows to be in the way of others.
+    if json && (args.csv.is_some() || args.html.is_some() || args.plots.is_some()) {
+        let what = "--json is a document of its own: leave out --csv, --html and --plots";
+        return Err(UsageError(what.to_owned()).into());
+    }
     let read = |path: &PathBuf| Ok(shown(&Store::read(path)?)?);
     let all = args.stores.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(rows) = args.csv {
