@@ -1,8 +1,8 @@
 //! `vmfi report DB...`: what a campaign's store shows: outcomes with their 95 % intervals, by target, bit
 //! and time; the metrics of the runs without faults and with; and of several stores, how they compare.
-//! `--csv trials` and `--csv injections` print a row for each run, or for each injection, instead;
-//! `--html` writes one page with plots, `--plots` the plots as files.
+//! `--csv trials` and `--csv injections` print a row for each run, or for each injection, instead.
 
+use super::error::UsageError;
 use super::output;
 use crate::campaign::store::{Store, StoreError};
 use crate::report::rows::{self, Rows};
@@ -19,13 +19,13 @@ pub struct ReportArgs {
     #[arg(value_name = "DB", required = true)]
     stores: Vec<PathBuf>,
     /// Print a row for each of these instead, as comma-separated values
-    #[arg(long, value_name = "ROWS", conflicts_with = "json")]
+    #[arg(long, value_name = "ROWS", conflicts_with_all = ["html", "plots"])]
     csv: Option<Rows>,
     /// Write it to FILE, as one page with plots, for browsers
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "csv"])]
+    #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write the plots into FOLDER, each as an SVG file
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["json", "csv"])]
+    #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
 }
 
@@ -33,19 +33,32 @@ pub struct ReportArgs {
 type Shown = (Findings, Report);
 
 pub fn run(args: &ReportArgs, json: bool) -> anyhow::Result<()> {
+    // An option of every command is none that clap knows to be in the way of others.
+    if json && (args.csv.is_some() || args.html.is_some() || args.plots.is_some()) {
+        let what = "--json is a document of its own: leave out --csv, --html and --plots";
+        return Err(UsageError(what.to_owned()).into());
+    }
     let read = |path: &PathBuf| Ok(shown(&Store::read(path)?)?);
     let all = args.stores.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-    match args {
-        ReportArgs { csv: Some(rows), .. } => {
-            let findings: Vec<_> = all.iter().map(|(findings, _)| findings).collect();
-            output::text(&output::visible(&rows::table(*rows, &findings)?))
-        }
-        ReportArgs { html: None, plots: None, .. } => print(&all, json),
-        ReportArgs { html, plots, .. } => {
-            html.iter().try_for_each(|path| write(path, &page::page(&all)?))?;
+    if let Some(rows) = args.csv {
+        return print_rows(rows, &all);
+    }
+    match (&args.html, &args.plots) {
+        (None, None) => print(&all, json),
+        (html, plots) => {
+            html.iter().try_for_each(|path| write_page(path, &all))?;
             plots.iter().try_for_each(|folder| write_plots(folder, &all))
         }
     }
+}
+
+fn print_rows(rows: Rows, all: &[Shown]) -> anyhow::Result<()> {
+    let findings: Vec<_> = all.iter().map(|(findings, _)| findings).collect();
+    output::text(&output::visible(&rows::table(rows, &findings)?))
+}
+
+fn write_page(path: &Path, all: &[Shown]) -> anyhow::Result<()> {
+    write(path, &page::page(all)?)
 }
 
 /// Writes the plots of all stores into `folder`; of several, each name begins with the store's number.
@@ -55,9 +68,11 @@ fn write_plots(folder: &Path, all: &[Shown]) -> anyhow::Result<()> {
         let store = if all.len() > 1 { format!("{}-", index + 1) } else { String::new() };
         for plot in plot::all(findings, report) {
             let path = folder.join(format!("{store}{}.svg", plot.name));
-            match &plot.drawn {
+            match plot.drawn {
                 Ok(drawing) => write(&path, &drawing.standalone(&plot.title))?,
-                Err(why) => say(&format!("no {}: {why}", path.display()))?,
+                Err(why) => {
+                    output::text(&output::visible(&format!("no {}: {why}\n", path.display())))?
+                }
             }
         }
     }
@@ -67,11 +82,7 @@ fn write_plots(folder: &Path, all: &[Shown]) -> anyhow::Result<()> {
 /// Writes a file, and says which.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     output::file(path, text)?;
-    say(&path.display().to_string())
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    output::text(&output::visible(&format!("{line}\n")))
+    output::text(&output::visible(&format!("{}\n", path.display())))
 }
 
 fn shown(store: &Store) -> Result<Shown, StoreError> {

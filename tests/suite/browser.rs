@@ -74,9 +74,13 @@ impl Browser {
     /// Opens the file at `path`, `fragment` behind it, and waits until it is there.
     pub fn visit(&mut self, path: &Path, fragment: &str) {
         // Else only the fragment would change, and nothing be loaded.
-        self.call("Page.navigate", json!({"url": "about:blank"}));
+        self.load("about:blank");
+        self.load(&format!("file://{}{fragment}", path.display()));
+    }
+
+    fn load(&mut self, url: &str) {
         self.events.clear();
-        self.call("Page.navigate", json!({"url": format!("file://{}{fragment}", path.display())}));
+        self.call("Page.navigate", json!({"url": url}));
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             let event = self.message();
             self.events.push(event);

@@ -33,7 +33,7 @@ const PLOTS: [&str; 11] = [
 /// A plan with two targets, two metrics and a curve.
 fn plan() -> Plan {
     let text = format!(
-        "name = {}\ntrials = {TRIALS}\ngolden = 3\nnull = 2\n\
+        "name = {}\ntrials = {TRIALS}\ngolden = 10\nnull = 2\n\
          [program]\ncommand = ['v']\ncounter = 'k'\n\
          [[target]]\nat = 'x'\n[[target]]\nat = 'y'\ntype = 'i32'\n[[fault]]\nflip = 1\n\
          [when]\nover = 'iterations'\n\
@@ -46,7 +46,7 @@ fn plan() -> Plan {
 }
 
 fn trials() -> Vec<Trial> {
-    let kinds = [(Kind::Injected, TRIALS), (Kind::Null, 2), (Kind::Golden, 3)];
+    let kinds = [(Kind::Injected, TRIALS), (Kind::Null, 2), (Kind::Golden, 10)];
     let kinds = kinds.into_iter().flat_map(|(kind, count)| vec![kind; count as usize]);
     let trial = |(number, kind): (u64, Kind)| {
         let draw = Draw { number: 0, target: (number % 2) as usize, fault: 0, at: 0.5 };
@@ -207,7 +207,7 @@ fn every_run_can_be_found() {
     let path = page(folder.path());
     let mut browser = Browser::open(1280, 900);
     browser.visit(&path, "");
-    let all = TRIALS + 5;
+    let all = TRIALS + 12;
     assert_eq!(shown(&mut browser), (format!("{all} of {all} runs"), 200));
     browser.eval("document.querySelector('button[name=on]').click()");
     assert_eq!(shown(&mut browser).1, all - 200);

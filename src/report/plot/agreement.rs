@@ -33,15 +33,13 @@ struct Points<'r> {
     /// What the golden runs have in the middle.
     golden: (Option<f64>, Option<f64>),
     missing: u64,
+    /// How many are at an edge, but further off.
+    beyond: u64,
 }
 
 impl<'r> Points<'r> {
     fn of(findings: &Findings, x: &'r Metric, y: &'r Metric) -> Option<Self> {
-        let golden = |name: &str| {
-            findings.golden_median(|record| {
-                record.metrics.get(name).copied().filter(|own| own.is_finite())
-            })
-        };
+        let golden = |name: &str| findings.golden_median(|record| value(record, name));
         let golden = (golden(&x.name), golden(&y.name));
         let both = |record: &Record| value(record, &x.name).zip(value(record, &y.name));
         let pairs: Vec<_> = findings
@@ -59,12 +57,22 @@ impl<'r> Points<'r> {
             axis_x.nearest(*x).zip(axis_y.nearest(*y)).map(|(x, y)| (x, y, *class))
         };
         let all: Vec<_> = pairs.iter().filter_map(placed).collect();
+        let off = |(x, y, _): &&(f64, f64, Class)| axis_x.is_beyond(*x) || axis_y.is_beyond(*y);
+        let beyond = pairs.iter().filter(off).count() as u64;
         let missing = (findings.injected().count() - all.len()) as u64;
         let golden = (
             golden.0.and_then(|own| axis_x.place(own)),
             golden.1.and_then(|own| axis_y.place(own)),
         );
-        (!all.is_empty()).then_some(Self { x: axis_x, y: axis_y, of: (x, y), all, golden, missing })
+        (!all.is_empty()).then_some(Self {
+            x: axis_x,
+            y: axis_y,
+            of: (x, y),
+            all,
+            golden,
+            missing,
+            beyond,
+        })
     }
 }
 
@@ -78,18 +86,14 @@ fn drawing(findings: &Findings, x: &Metric, y: &Metric) -> Result<Drawing, Strin
         0 => String::new(),
         count => format!(" {} without both have no place.", counted(count, "trial")),
     };
-    let band = tolerance(findings, y).map(|(low, high)| {
-        format!(
-            " Between the dotted lines {} is within the plan's tolerance, {} to {}.",
-            y.name,
-            short(low),
-            short(high)
-        )
-    });
+    let beyond = match points.beyond {
+        0 => String::new(),
+        count => format!(" {} at the edges lie far beyond.", counted(count, "trial")),
+    };
     let texts = Texts {
         caption: format!(
-            "Each point is an injected trial; the cross is the golden run. What is far beyond is at the edge.{}{missing}",
-            band.unwrap_or_default()
+            "Each point is an injected trial; the cross is the golden run.{}{beyond}{missing}",
+            tolerated(findings, &points)
         ),
         description: format!(
             "{}, of which {}. {}",
@@ -99,6 +103,26 @@ fn drawing(findings: &Findings, x: &Metric, y: &Metric) -> Result<Drawing, Strin
         ),
     };
     Drawing::of(HEIGHT, texts, |sheet| paint(sheet, findings, &points, &counts))
+}
+
+/// Which values of the second metric the plan tolerates, and where that is drawn.
+fn tolerated(findings: &Findings, points: &Points) -> String {
+    let name = &points.of.1.name;
+    match tolerance(findings, points.of.1) {
+        None => String::new(),
+        Some((low, high)) if low <= 0.0 && points.y.is_log() => {
+            format!(
+                " Below the dotted line, {}, {name} is within the plan's tolerance.",
+                short(high)
+            )
+        }
+        Some((low, high)) => {
+            let (low, high) = (short(low), short(high));
+            format!(
+                " Between the dotted lines, {low} and {high}, {name} is within the plan's tolerance."
+            )
+        }
+    }
 }
 
 /// In how many failures the first metric is no worse than in the golden run.

@@ -31,6 +31,8 @@ struct Histogram {
     bins: Vec<Counts>,
     /// Those without a place on the axis.
     beside: Counts,
+    /// How many are in the outermost bins, but further off.
+    beyond: u64,
     /// The golden runs' lowest and highest.
     golden: Option<(f64, f64)>,
 }
@@ -43,16 +45,16 @@ impl Histogram {
             return None;
         }
         let values = golden.iter().chain(&injected).copied();
-        let axis = Axis::of(name, values, golden.iter().copied(), 7)?;
+        let axis = Axis::of(labelled(name), values, golden.iter().copied(), 7)?;
+        let beyond = injected.iter().filter(|value| axis.is_beyond(**value)).count() as u64;
         let (mut bins, mut beside) = (vec![Counts::default(); BINS], Counts::default());
         for record in findings.injected() {
-            let value = record.metrics.get(name).copied().filter(|value| value.is_finite());
-            let place = value.and_then(|value| axis.nearest(value));
+            let place = value(record, name).and_then(|value| axis.nearest(value));
             let bin = place.map(|part| ((part * BINS as f64) as usize).min(BINS - 1));
             let counts = bin.map_or(&mut beside, |bin| &mut bins[bin]);
             counts[Class::of(record) as usize] += 1;
         }
-        Some(Self { axis, bins, beside, golden: ends(golden.into_iter()) })
+        Some(Self { axis, bins, beside, beyond, golden: ends(golden.into_iter()) })
     }
 
     fn total(&self) -> Counts {
@@ -88,13 +90,24 @@ fn drawing(findings: &Findings, name: &str, metric: &Metric) -> Result<Drawing, 
             if histogram.axis.is_log() { ", or with one that has no logarithm" } else { "" }
         ),
     };
+    let beyond = match histogram.beyond {
+        0 => String::new(),
+        count => {
+            format!(" The outermost bars have {} that lie far beyond.", counted(count, "trial"))
+        }
+    };
     let texts = Texts {
         caption: format!(
-            "{golden}Injected trials, coloured by outcome; a bar is at least {LEAST} pixels high. What is far beyond the golden runs is in the outermost bars.{beside}"
+            "{golden}Injected trials, coloured by outcome; a bar is at least {LEAST} pixels high.{beyond}{beside}"
         ),
         description: golden.clone() + &described(metric) + &in_words(&histogram.total()),
     };
     Drawing::of(HEIGHT, texts, |sheet| paint(sheet, &histogram))
+}
+
+/// A metric's name, with the unit of those that all runs have.
+fn labelled(name: &str) -> &str {
+    if name == "cpu_time" { "cpu_time, s" } else { name }
 }
 
 fn described(metric: &Metric) -> String {

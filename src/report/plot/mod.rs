@@ -23,10 +23,13 @@ use super::findings::Findings;
 use frame::{Painted, Sheet, WIDTH};
 use ink::{Ink, hex};
 use plotters::prelude::{IntoDrawingArea, SVGBackend};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// No more targets have plots of their own.
 const MOST_TARGETS: usize = 6;
+/// Names of metrics may be longer than those of files.
+const LONGEST_NAME: usize = 64;
 
 /// A plot, or why there is none.
 pub struct Plot {
@@ -56,13 +59,27 @@ pub fn all(findings: &Findings, report: &Report) -> Vec<Plot> {
     all.extend(metrics::plots(findings, report));
     all.extend(agreement::plot(findings));
     all.extend(curves::plots(findings));
+    distinct(&mut all);
     all
+}
+
+/// Numbers those that would have the name of another.
+fn distinct(plots: &mut [Plot]) {
+    let mut taken = BTreeSet::new();
+    for plot in plots {
+        let plain = plot.name.clone();
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let mut names = std::iter::once(plain.clone()).chain(numbered);
+        plot.name = names.find(|name| !taken.contains(name)).unwrap_or(plain);
+        taken.insert(plot.name.clone());
+    }
 }
 
 impl Plot {
     fn new(name: &str, title: impl AsRef<str>, drawn: Result<Drawing, String>) -> Self {
         let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
-        Self { name: name.chars().map(letter).collect(), title: line(title.as_ref()), drawn }
+        let name = name.chars().map(letter).take(LONGEST_NAME).collect();
+        Self { name, title: line(title.as_ref()), drawn }
     }
 }
 
@@ -183,8 +200,10 @@ mod tests {
             for plot in of(values) {
                 let Ok(drawing) = &plot.drawn else { continue };
                 let svg = drawing.standalone(&plot.title);
+                // In words, a mean may be infinite.
+                let marks = svg.split("</desc>").nth(1).unwrap();
                 for not_drawn in ["NaN,", "inf,", "\"NaN\"", "-2147483648", "2147483647"] {
-                    assert!(!svg.contains(not_drawn), "{} of {values:?}: {not_drawn}", plot.name);
+                    assert!(!marks.contains(not_drawn), "{} of {values:?}: {not_drawn}", plot.name);
                 }
             }
         }
@@ -219,10 +238,21 @@ mod tests {
         let told = &bits.drawn.as_ref().ok().unwrap().description;
         assert!(
             told.starts_with(
-                "Trials: 9 masked, 9 SDC, 9 detected, 9 hang, 9 crash, 10 guest crash"
+                "Trials: 9 masked, 9 detected, 9 SDC, 9 hang, 9 crash, 10 guest crash"
             ),
             "{told}"
         );
+    }
+
+    #[test]
+    fn names_are_those_of_files_and_each_is_there_once() {
+        let metric = |name: &str| format!("[[metric]]\nname = '{name}'\nregex = '(1)'\n");
+        let tables = [metric("a/b"), metric("a b"), metric(&"x".repeat(300))].concat();
+        let findings = findings(&tables, injected(&[1.0]));
+        let plots = all(&findings, &Report::of(&findings));
+        let names = names(&plots);
+        assert!(names.contains(&"metric-a-b") && names.contains(&"metric-a-b-2"), "{names:?}");
+        assert!(names.iter().all(|name| name.len() < 100), "{names:?}");
     }
 
     #[test]
