@@ -107,8 +107,11 @@ fn groups(caption: &str, what: &str, groups: &[(String, &Tally)]) -> Table {
     Table::new(caption, &header, groups.iter().map(row).collect())
 }
 
+/// What a row of a metric's table is called, and has of each column's figures.
+type Figure = (&'static str, fn(&Figures) -> Option<f64>);
+
 /// What is told of a metric, in the order of the paper's table.
-const FIGURES: [(&str, fn(&Figures) -> Option<f64>); 8] = [
+const FIGURES: [Figure; 8] = [
     ("runs", |own| own.runs.map(|runs| runs as f64)),
     ("minimum", |own| own.min),
     ("maximum", |own| own.max),
@@ -129,7 +132,7 @@ pub fn metric(name: &str, metric: &Metric) -> Table {
     });
     let columns: Vec<_> =
         own.into_iter().chain(published).filter_map(|(name, own)| Some((name, own?))).collect();
-    let row = |(what, of): &(&str, fn(&Figures) -> Option<f64>)| {
+    let row = |(what, of): &Figure| {
         let cells = columns.iter().map(|(_, own)| of(own).map(exact).unwrap_or_default());
         [(*what).to_owned()].into_iter().chain(cells).collect::<Vec<_>>()
     };
