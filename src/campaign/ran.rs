@@ -57,6 +57,9 @@ pub struct Made {
     pub fate: Option<LastLook>,
 }
 
+/// What the fate of a fault is called that is not there any more.
+pub const OVERWRITTEN: &str = "overwritten";
+
 /// What had become of a fault when it was last looked at: at the end of the program, before its memory
 /// was given back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,7 +84,7 @@ impl LastLook {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Latent => "latent",
-            Self::Overwritten { .. } => "overwritten",
+            Self::Overwritten { .. } => OVERWRITTEN,
             Self::Unknown { .. } => "unknown",
         }
     }

@@ -6,10 +6,12 @@
 
 use super::Findings;
 use super::breakdown::target_name;
+use super::figure::exact;
+use crate::campaign::ran::OVERWRITTEN;
 use crate::campaign::store::{Injection, Record, Written};
-use crate::inject::Hex;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 /// What there is a row of.
@@ -76,12 +78,12 @@ const OF_INJECTION: [Column; 26] = [
     ("injection", |row| text(row.injection.map(|own| own.number))),
     ("target", |row| text(row.injection.map(|own| target_name(row.findings, own.target)))),
     ("fault", |row| text(row.injection.map(|own| own.fault))),
-    ("at", |row| text(row.injection.map(|own| own.at))),
+    ("at", |row| text(row.injection.map(|own| exact(own.at)))),
     ("made", |row| text(row.injection.map(|own| own.written.is_some()))),
     ("not_made_why", |row| text(row.injection.and_then(|own| own.why.clone()))),
     ("injected_s", |row| seconds(row.injection.and_then(|own| own.time))),
     ("injected_cpu_s", |row| seconds(row.injection.and_then(|own| own.cpu_time))),
-    ("iteration", |row| text(row.injection.and_then(|own| own.iteration))),
+    ("iteration", |row| text(row.injection.and_then(|own| own.iteration).map(exact))),
     ("model", |row| written(row, |own| own.fault.clone())),
     ("symbol", |row| written(row, |own| own.symbol.clone())),
     ("offset", |row| written(row, |own| own.offset)),
@@ -98,7 +100,7 @@ const OF_INJECTION: [Column; 26] = [
     ("sampled_from", |row| written(row, |own| text(own.sampled_from))),
     ("written", |row| written(row, |own| own.time.clone())),
     ("fate", |row| text(row.injection.and_then(|own| own.fate.clone()))),
-    ("fate_by", |row| text(row.injection.and_then(|own| own.fate_by.clone()))),
+    ("fate_by", |row| text(row.injection.and_then(fate_by))),
 ];
 
 /// The table of `rows` of all stores, with a line of names first.
@@ -153,7 +155,7 @@ fn metric(record: &Record, name: &str) -> String {
         Some(value) if value.is_infinite() => {
             (if *value > 0.0 { "Inf" } else { "-Inf" }).to_owned()
         }
-        value => text(value),
+        value => text(value.copied().map(exact)),
     }
 }
 
@@ -162,11 +164,18 @@ fn text(value: Option<impl ToString>) -> String {
 }
 
 fn seconds(time: Option<Duration>) -> String {
-    text(time.map(|time| time.as_secs_f64()))
+    text(time.map(|time| exact(time.as_secs_f64())))
 }
 
-fn bytes(bytes: &Hex) -> String {
-    format!("x'{bytes}'")
+fn bytes(hex: impl Display) -> String {
+    format!("x'{hex}'")
+}
+
+/// What was there instead is bytes; why that could not be seen is words.
+fn fate_by(injection: &Injection) -> Option<String> {
+    let by = injection.fate_by.as_ref()?;
+    let overwritten = injection.fate.as_deref() == Some(OVERWRITTEN);
+    Some(if overwritten { bytes(by) } else { by.clone() })
 }
 
 /// What `cell` has of what was written, if it was.
@@ -193,6 +202,8 @@ mod tests {
         records[0].metrics.insert("r".to_owned(), f64::NEG_INFINITY);
         records[1].metrics.insert("r".to_owned(), f64::NAN);
         records[2].injections.push(injection(true));
+        let first = &mut records[2].injections[0];
+        (first.fate, first.fate_by) = (Some("overwritten".to_owned()), Some("07".to_owned()));
         findings("", records)
     }
 
@@ -221,6 +232,8 @@ mod tests {
         let told = ["made", "after", "gva", "size", "atomic", "fate"].map(|name| &*rows[0][name]);
         assert_eq!(told, ["true", "x'12'", "0x401000", "1", "true", "latent"]);
         assert_eq!((&*rows[1]["made"], &*rows[1]["after"]), ("false", ""));
+        // Bare digits would be taken for a number.
+        assert_eq!((&*rows[2]["fate_by"], &*rows[0]["fate_by"]), ("x'07'", ""));
         assert!(!rows[0].contains_key("metric_cpu_time"));
     }
 
