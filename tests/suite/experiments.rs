@@ -30,6 +30,8 @@ fn each_is_what_it_says() {
     assert_eq!((small.published, small.injections), (full.published, 20));
     let bits = parse(&text("bits.toml"));
     assert_eq!((bits.census, bits.trials), (true, 64 * 38));
+    let hidden = parse(&text("false-convergence.toml"));
+    assert_eq!((hidden.census, hidden.trials), (true, 4 * 10));
 }
 
 #[test]
