@@ -7,6 +7,7 @@
 use super::Findings;
 use super::breakdown::target_name;
 use super::figure::exact;
+use crate::campaign::Kind;
 use crate::campaign::ran::OVERWRITTEN;
 use crate::campaign::store::{Injection, Record, Written};
 use clap::ValueEnum;
@@ -37,7 +38,7 @@ type Column = (&'static str, fn(&Row) -> String);
 const OF_RUN: [Column; 19] = [
     ("store", |row| row.findings.path.display().to_string()),
     ("trial", |row| row.record.number.to_string()),
-    ("kind", |row| row.record.kind.name().to_owned()),
+    ("kind", |row| kind(row.record.kind).to_owned()),
     ("outcome", |row| row.record.outcome.name().to_owned()),
     ("failed", |row| row.record.outcome.is_failure().to_string()),
     ("why", |row| row.record.why.clone()),
@@ -121,6 +122,11 @@ pub fn table(rows: Rows, all: &[&Findings]) -> Result<String, csv::Error> {
     Ok(String::from_utf8_lossy(&whole).into_owned())
 }
 
+/// What a kind is called: a bare `null` is a missing value for pandas.
+fn kind(kind: Kind) -> &'static str {
+    if kind == Kind::Null { "null_trial" } else { kind.name() }
+}
+
 /// The columns of a table, but for the metrics.
 fn columns(rows: Rows) -> Vec<Column> {
     let named = |columns: &[Column], names: &[&str]| {
@@ -187,7 +193,6 @@ fn written<T: ToString>(row: &Row, cell: impl Fn(&Written) -> T) -> String {
 mod tests {
     use super::super::samples::{findings, injection, runs};
     use super::*;
-    use crate::campaign::Kind;
     use crate::campaign::outcome::Outcome as O;
 
     /// The cells of each row by the names of their columns.
@@ -235,6 +240,13 @@ mod tests {
         // Bare digits would be taken for a number.
         assert_eq!((&*rows[2]["fate_by"], &*rows[0]["fate_by"]), ("x'07'", ""));
         assert!(!rows[0].contains_key("metric_cpu_time"));
+    }
+
+    #[test]
+    fn no_kind_is_a_missing_value() {
+        let records = runs(Kind::Null, &[O::Masked]);
+        let rows = read(&table(Rows::Trials, &[&findings("", records)]).unwrap());
+        assert_eq!(rows[0]["kind"], "null_trial");
     }
 
     #[test]
