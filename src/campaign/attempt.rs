@@ -349,8 +349,7 @@ impl<'r> Run<'r> {
     ) -> Result<(), AttemptError> {
         let find = |text: &str| seen(victim, text);
         let space = Space::Victim(&victim.memory);
-        let counter = self.plan.program.counter.as_deref();
-        let counter = counter.and_then(|name| find(name).ok()).map(|seen| seen.spot());
+        let counter = self.phased_counter(victim);
         let mut fired = None;
         for draw in self.draws(trial) {
             let event = self.event(&draw);
@@ -374,22 +373,29 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// An error where the plan says at what phase of its iteration an injection comes, and the program has
-    /// left that. Where it has several, one before may have changed the counter.
+    /// The counter, where the plan says at what phase of its iteration an injection comes. Where a trial has
+    /// several, one before may have changed it.
+    fn phased_counter(&self, victim: &Victim) -> Option<Spot> {
+        let phased = matches!(
+            self.plan.when,
+            When::Drawn(Over::Iterations { phase: Some(_), .. }, _) if self.plan.injections == 1
+        );
+        let name = self.plan.program.counter.as_deref().filter(|_| phased)?;
+        Some(seen(victim, name).ok()?.spot())
+    }
+
+    /// An error where the program has left the iteration that is to be hit, by its `counter`.
     fn is_in_time(
         &self,
         draw: &Draw,
         counter: Option<&Spot>,
         space: Space,
     ) -> Result<(), AttemptError> {
-        let When::Drawn(Over::Iterations { phase: Some(_), .. }, _) = self.plan.when else {
+        let (Some(counter), Moment::Iteration(wanted, _)) = (counter, self.drawn(draw)) else {
             return Ok(());
         };
-        let Moment::Iteration(wanted, _) = self.drawn(draw) else { return Ok(()) };
-        let now = counter.and_then(|spot| value_at(spot, space));
-        let passed = self.watch.has_ended() || now.is_some_and(|now| now != wanted as f64);
-        let late = passed && self.plan.injections == 1;
-        if late { Err(AttemptError::Late(wanted)) } else { Ok(()) }
+        let passed = value_at(counter, space).is_some_and(|now| now != wanted as f64);
+        if passed || self.watch.has_ended() { Err(AttemptError::Late(wanted)) } else { Ok(()) }
     }
 
     fn draws<'t>(&'t self, trial: &'t Trial) -> Box<dyn Iterator<Item = Draw> + 't> {
