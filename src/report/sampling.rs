@@ -67,9 +67,9 @@ fn population(findings: &Findings) -> Option<f64> {
         let mut of_target = findings.injected().filter_map(|record| record.only());
         let (_, written) = of_target.find(|(injection, _)| injection.target == index)?;
         // Of a region, places come and go.
-        let bits = written.region.is_none().then_some(8 * written.size)?;
-        let many = faults.iter().map(|bit| if *bit == OneBit::Any { bits } else { 1 });
-        Some(many.sum::<u64>() as f64)
+        let bits = written.region.is_none().then_some(8.0 * written.size as f64)?;
+        let many = faults.iter().map(|bit| if *bit == OneBit::Any { bits } else { 1.0 });
+        Some(many.sum::<f64>())
     });
     Some(moments * places.sum::<Option<f64>>()?)
 }

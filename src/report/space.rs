@@ -87,7 +87,7 @@ pub fn bits(findings: &Findings, index: usize) -> Option<f64> {
     let of_target = |record: &Record| {
         let (injection, written) = record.only()?;
         let bytes = written.sampled_from.unwrap_or(written.size);
-        (injection.target == index).then_some((8 * bytes) as f64)
+        (injection.target == index).then_some(8.0 * bytes as f64)
     };
     let all: Vec<_> = findings.injected().filter_map(of_target).collect();
     (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)

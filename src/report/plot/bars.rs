@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::frame::{self, Frame, Margins, Painted, Sheet, Side};
-use super::ink::{Class, Counts, Ink};
+use super::ink::{self, Class, Counts, Ink};
 
 /// Bars that are wider have their number of trials above.
 const WIDE: i32 = 26;
@@ -20,11 +20,7 @@ pub struct Bars {
 impl Bars {
     /// The trials of all bars.
     pub fn total(&self) -> Counts {
-        let mut total = Counts::default();
-        for counts in &self.counts {
-            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        }
-        total
+        ink::sum(&self.counts)
     }
 
     /// Draws them, below a legend and `above` pixels for something else.

@@ -2,7 +2,7 @@
 
 use super::bars::{self, Bars};
 use super::frame::{self, Frame, Painted, Sheet, Side};
-use super::ink::{Class, Counts, Ink};
+use super::ink::{self, Class, Counts, Ink};
 use super::{Drawing, MOST_TARGETS, Plot, Texts, in_words};
 use crate::campaign::store::Record;
 use crate::report::Findings;
@@ -62,7 +62,7 @@ impl<'r> Bits<'r> {
             let Some((injection, written)) = record.only() else { continue };
             if let Some(bit) = written.bit().filter(|_| injection.target == target) {
                 trials.entry(bit).or_default().push(record);
-                bits = bits.max(8 * written.size).max(bit + 1);
+                bits = bits.max(written.size.saturating_mul(8)).max(bit + 1);
             }
         }
         let each = bits.div_ceil(MOST_COLUMNS).next_power_of_two();
@@ -148,9 +148,7 @@ impl<'r> Bits<'r> {
         let mut counts = vec![Counts::default(); self.columns];
         for (bit, records) in &self.trials {
             let own = &mut counts[self.column(*bit)];
-            own.iter_mut()
-                .zip(Class::counts(records.iter().copied()))
-                .for_each(|(sum, count)| *sum += count);
+            *own = ink::sum([&*own, &Class::counts(records.iter().copied())]);
         }
         counts
     }

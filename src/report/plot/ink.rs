@@ -49,6 +49,15 @@ pub type Colors = (Ink, &'static str, [u8; 3], [u8; 3]);
 /// How many trials there are of each class, in the order of [`Class::ALL`].
 pub type Counts = [u64; Class::ALL.len()];
 
+/// All of them together.
+pub fn sum<'c>(all: impl IntoIterator<Item = &'c Counts>) -> Counts {
+    let mut total = Counts::default();
+    for counts in all {
+        total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    total
+}
+
 impl Class {
     /// Every class: the failures first, so that they stand at the bottom of bars and can be compared.
     pub const ALL: [Self; 8] = [

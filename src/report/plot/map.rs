@@ -4,7 +4,7 @@ use super::axis::{Axis, at_most, ends};
 use super::bars;
 use super::bits::{self, Bits, NO_BITS};
 use super::frame::{self, Frame, Margins, Painted, Sheet, Sign};
-use super::ink::{Class, Counts, Ink};
+use super::ink::{self, Class, Counts, Ink};
 use super::{Drawing, Plot, Texts, counted, in_words};
 use crate::campaign::store::Record;
 use crate::report::Findings;
@@ -57,11 +57,7 @@ impl<'r> Map<'r> {
     }
 
     fn total(&self) -> Counts {
-        let mut total = Counts::default();
-        for counts in self.cells.iter().flatten() {
-            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        }
-        total
+        ink::sum(self.cells.iter().flatten())
     }
 
     /// What is written beside each row.

@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, ends};
 use super::frame::{self, Frame, Margins, Painted, Sheet, Side, Sign};
-use super::ink::{Class, Counts, Ink};
+use super::ink::{self, Class, Counts, Ink};
 use super::{Drawing, Plot, Texts, counted, in_words};
 use crate::campaign::Kind;
 use crate::campaign::store::Record;
@@ -58,11 +58,7 @@ impl Histogram {
     }
 
     fn total(&self) -> Counts {
-        let mut total = self.beside;
-        for counts in &self.bins {
-            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        }
-        total
+        ink::sum(self.bins.iter().chain([&self.beside]))
     }
 
     fn highest(&self) -> u64 {
